@@ -1,0 +1,46 @@
+"""The root of the commands that need click. Importing it without the extra `cli` fails; `drain._cli.main` says so."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+import rich as rich  # here, so that its absence is told before a command runs half way
+
+COMMANDS = {"demo": "drain._cli.demo"}
+EXEC = "Run a program with the environment that lossless GOAWAY needs."
+
+
+class Lazy(click.Group):
+    """Commands by name; each module is imported when its command is called for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Their names."""
+        return sorted([*COMMANDS, "exec"])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of that name. `exec` is here only to be listed: `drain._cli.main` runs it without click."""
+        if name == "exec":
+            return click.Command("exec", help=EXEC)
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[name]).command
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="grpc-drain", message="drain %(version)s")
+def drain() -> None:
+    """gRPC servers that leave without failing one call."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command; its exit code."""
+    try:
+        drain.main(args=list(words), prog_name="drain")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    return 0

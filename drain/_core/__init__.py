@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, no thread, no socket, no log, no third-party import."""

@@ -1,0 +1,156 @@
+"""When each phase of a drain is over. Pure: the time and what was observed come in, a step comes out.
+
+Each phase answers `step(now, ...)` with what to do next: `Wait` until a time (ask again then, or sooner if you like),
+`Rotate`, or `Over`. Times are seconds of one monotonic clock.
+
+**Leaving by observation** (Announcing): a rotation sends GOAWAY to everybody while the server goes on accepting, so it costs no
+call and asks a question: who still comes here? Whoever's balancer has not yet learned that we are leaving comes back and is
+served; when nobody comes back, everybody knows, and closing is safe. It needs no permission, and no knowledge of what is in front.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+# After a rotation a client that has not read its GOAWAY yet still begins calls on the old connection: they are no returns.
+# A tenth of a second covers a round trip between continents; a slower client only prolongs the wait by one rotation.
+DEAF = 0.1
+# How long a peer that has no call in flight may take to answer the PING of a graceful GOAWAY, before it is cut and counted.
+LINGER = 1.0
+AT_LEAST_ROTATIONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before `until`."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """Send GOAWAY on every connection, then tell the phase with `rotated()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The phase is over; `why` goes into the report. `cut`: calls in flight or peers must be cut."""
+
+    why: str
+    cut: bool = False
+
+
+Step: TypeAlias = Wait | Rotate | Over
+
+
+class Announcing:
+    """Rotate until nobody comes back.
+
+    Args:
+        now: when announcing began. at_least, at_most: bounds of the whole phase. interval: between rotations. window: how long
+            after a rotation nobody may come back.
+    """
+
+    def __init__(self, now: float, *, at_least: float, at_most: float, interval: float, window: float) -> None:
+        self._earliest = now + at_least
+        self._latest = now + at_most
+        self._interval = interval
+        self._window = window
+        self._deaf = min(DEAF, window / 2)
+        self._rotated_at: float | None = None
+        self._before: int | None = None
+        self._came = 0
+        self.returned: list[int] = []
+
+    @property
+    def rotations(self) -> int:
+        """Rotations made so far."""
+        return len(self.returned)
+
+    def rotated(self, now: float) -> None:
+        """A rotation was carried out: every open connection has been sent its GOAWAY."""
+        self._rotated_at, self._before, self._came = now, None, 0
+        self.returned.append(0)
+
+    def step(self, now: float, begun: int) -> Step:
+        """`begun`: calls begun so far, health and reflection apart; only differences matter."""
+        if self._rotated_at is None:
+            return Rotate() if now < self._latest else Over("announce_timeout")
+        if now < self._rotated_at + self._deaf and now < self._latest:
+            return Wait(min(self._rotated_at + self._deaf, self._latest))
+        self._count(begun)
+        if now >= self._latest:
+            return Over("announce_timeout")
+        heard_until = self._rotated_at + self._window
+        if now < heard_until:
+            return Wait(min(heard_until, self._latest))
+        if self._came == 0 and self.rotations >= AT_LEAST_ROTATIONS:
+            return Over("nobody came back") if now >= self._earliest else Wait(min(self._earliest, self._latest))
+        again = self._rotated_at + self._interval
+        return Rotate() if now >= again else Wait(min(again, self._latest))
+
+    def _count(self, begun: int) -> None:
+        if self._before is None:
+            self._before = begun
+        self._came = begun - self._before
+        self.returned[-1] = self._came
+
+
+class FixedAnnouncing:
+    """The classic way: without GOAWAY nobody can be asked, so a fixed time passes."""
+
+    rotations = 0
+
+    def __init__(self, now: float, *, delay: float) -> None:
+        self._until = now + delay
+        self.returned: list[int] = []
+
+    def rotated(self, now: float) -> None:
+        """Never asked for here."""
+
+    def step(self, now: float, begun: int) -> Step:
+        """Over when the delay has passed, whatever is observed."""
+        return Over("announce_delay") if now >= self._until else Wait(self._until)
+
+
+class Closing:
+    """The classic way after listening has stopped: until no call begins for `quiet`, at the latest until `latest`."""
+
+    def __init__(self, now: float, *, quiet: float, latest: float) -> None:
+        self._quiet, self._latest = quiet, latest
+        self._since, self._begun = now, -1
+
+    def step(self, now: float, begun: int) -> Step:
+        """`begun`: calls begun so far."""
+        if begun != self._begun:
+            self._since, self._begun = now, begun
+        if now >= self._latest:
+            return Over("still called")
+        if now - self._since >= self._quiet:
+            return Over("quiet")
+        return Wait(min(self._since + self._quiet, self._latest))
+
+
+class Finishing:
+    """Until no call is in flight and every connection has closed itself, at the latest until `deadline`.
+
+    A connection closes itself when its client has answered the GOAWAY and its last call has ended: only then is it sure that
+    nothing is on its way to us. A client that never answers would hold us, so with no call in flight it is given `linger`.
+    In the classic way nobody was told to go, so open connections say nothing: pass `linger=0`.
+    """
+
+    def __init__(self, deadline: float, *, linger: float = LINGER) -> None:
+        self.deadline = deadline
+        self._linger = linger
+        self._idle_since: float | None = None
+
+    def step(self, now: float, in_flight: int, peers: int) -> Step:
+        """`in_flight`: calls not yet ended. `peers`: open connections."""
+        if in_flight == 0 and peers == 0:
+            return Over("last call ended")
+        if in_flight > 0:
+            self._idle_since = None
+            return Over("drain_timeout", cut=True) if now >= self.deadline else Wait(self.deadline)
+        if self._idle_since is None:
+            self._idle_since = now
+        until = min(self._idle_since + self._linger, self.deadline)
+        return Over("GOAWAY unanswered" if self._linger else "last call ended") if now >= until else Wait(until)

@@ -1,0 +1,129 @@
+"""The demo's result as one self-contained HTML page: no script, font or style from elsewhere; light and dark."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import cast
+
+from drain._demo.chart import Chart, coarser
+from drain._demo.results import Demo, Restart, Run
+from drain._demo.table import rows, seconds, verdict
+from drain._demo.words import PHASES, WORDS
+
+RESTARTS_SHOWN = 60
+MESSAGES_SHOWN = 10
+
+
+def render(demo: Demo) -> str:
+    """The page."""
+    chart = Chart.of(demo.runs)
+    template = Template(files("drain._demo").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(verdict(demo)),
+        headline="".join(_headline(run) for run in demo.runs),
+        setting=escape(setting(demo)),
+        cards="".join(_card(run) for run in demo.runs),
+        figures="".join(_figure(run, chart) for run in demo.runs),
+        table=_table(("", *(WORDS[run.mode].name for run in demo.runs)), rows(demo.runs)),
+        explained="".join(_explained(run) for run in demo.runs),
+        lag=f"{demo.settings.lag:g}",
+        messages=_messages(demo.runs),
+        restarts=_restarts(demo.runs),
+        about=" · ".join(f"{escape(name)} {escape(value)}" for name, value in demo.about.items()),
+    )
+
+
+def setting(demo: Demo) -> str:
+    """What was run, in two sentences."""
+    s = demo.settings
+    kind = "grpc.aio" if s.aio else "gRPC"
+    times = {1: "once", 2: "twice"}.get(s.rounds, f"{s.rounds} times")
+    return (
+        f"{s.servers} {kind} servers, each restarted {times} by SIGTERM, one after another, under load: {s.callers} callers "
+        f"({s.callers - s.streaming} unary, {s.streaming} streaming) that know nothing of drain and retry nothing, behind a "
+        f"layer-4 balancer that learns {s.lag:g} s late, as kube-proxy does."
+    )
+
+
+def _state(run: Run) -> str:
+    return "bad" if run.load.lost else "good"
+
+
+def _headline(run: Run) -> str:
+    lost = f'<b class="{_state(run)}">{run.load.lost:,}</b> of {run.load.total:,} calls failed'
+    return f'<span class="line"><span class="who">{escape(WORDS[run.mode].name)}</span> {lost}</span>'
+
+
+def _card(run: Run) -> str:
+    values = {
+        "failed calls": f"{run.load.lost:,}",
+        "longest pause of a caller": seconds(run.load.longest_pause),
+        "per restart": seconds(run.restarting),
+    }
+    cells = "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in values.items())
+    return f'<dl class="card {_state(run)}"><div class="name">{escape(WORDS[run.mode].name)}</div>{cells}</dl>'
+
+
+def _figure(run: Run, chart: Chart) -> str:
+    label = (
+        f"{WORDS[run.mode].name}: {run.load.lost:,} of {run.load.total:,} calls failed in {len(run.restarts)} restarts"
+    )
+    kinds = (*dict.fromkeys(span.phase for span in run.spans), "listed")
+    keys = "".join(f'<li><i class="p-{kind}"></i>{escape(text)}</li>' for kind, text in PHASES.items() if kind in kinds)
+    lost = run.load.lost_by_status.items()
+    keys += "".join(
+        f'<li class="lost"><i class="f{n % 4}"></i>{count:,} {escape(s)}</li>' for n, (s, count) in enumerate(lost)
+    )
+    data = {
+        "calls": {server: coarser(run.load.calls.get(server, ()), chart.factor) for server in run.servers},
+        "failed": {status: coarser(counts, chart.factor) for status, counts in run.load.failed.items()},
+    }
+    # "<" written out, so that no text in the data can end the script element.
+    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        f"<figure><figcaption><h2>{escape(WORDS[run.mode].name)}</h2><p>calls per second, by server</p></figcaption>"
+        f'{chart.svg(run, label)}<ul class="legend">{keys}</ul>'
+        f'<script type="application/json">{embedded}</script></figure>'
+    )
+
+
+def _explained(run: Run) -> str:
+    words = WORDS[run.mode]
+    return f"<section><h3>{escape(words.name)}</h3><p>{escape(words.does)}</p><pre>{escape(words.code)}</pre></section>"
+
+
+def _messages(runs: Sequence[Run]) -> str:
+    counts = Counter((WORDS[run.mode].name, f.status, f.kind, f.details) for run in runs for f in run.load.failures)
+    if not counts:
+        return "<p>No call failed.</p>"
+    lines = [
+        (name, f"{count:,}", status, kind, text)
+        for (name, status, kind, text), count in counts.most_common(MESSAGES_SHOWN)
+    ]
+    return _table(("run", "calls", "status", "kind", "what the caller was told"), lines)
+
+
+def _restarts(runs: Sequence[Run]) -> str:
+    lines = [_restart(run, restart) for run in runs for restart in run.restarts[:RESTARTS_SHOWN]]
+    return _table(("run", "server", "at", "left in", "successor in use after", "what the server reported"), lines)
+
+
+def _restart(run: Run, restart: Restart) -> tuple[str, ...]:
+    said = f"exit code {restart.exit_code}"
+    if restart.report is not None:
+        phases = cast(Mapping[str, float], restart.report["phases"])
+        rotations = cast(Sequence[Mapping[str, int]], restart.report["rotations"])
+        said += "; " + ", ".join(f"{name} {seconds(took)}" for name, took in phases.items())
+        said += f"; callers that came back: {', '.join(str(r['calls_returned']) for r in rotations) or '-'}"
+        said += f"; {restart.report['cancelled']} calls cancelled"
+    where = (WORDS[run.mode].name, restart.server, f"{restart.signalled:.1f} s")
+    return (*where, seconds(restart.leaving), seconds(restart.whole), said)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+    return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,45 @@
+"""What the page and the table say of each mode."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A mode's name and what a server in it does."""
+
+    name: str
+    does: str
+    code: str
+
+
+WORDS = {
+    "baseline": Words(
+        name="server.stop(grace)",
+        does=(
+            "Plain grpcio, as grpc's own example of graceful shutdown does it: on SIGTERM the server calls stop() with "
+            "five seconds of grace. But grpc marks the server as shut down before it tells its clients to go elsewhere, so "
+            "calls that arrive in between are cancelled. And the balancer, which learns late, still sends new connections "
+            "to a server that is no longer there."
+        ),
+        code="server = grpc.server(pool)\n...\nsignal.sigwait({signal.SIGTERM})\nserver.stop(grace=5).wait()",
+    ),
+    "drain": Words(
+        name="drain",
+        does=(
+            "The same service on drain. On SIGTERM it announces: health turns NOT_SERVING while it goes on serving, and "
+            "it asks all callers to reconnect, again and again, until nobody comes back; then everybody knows. Then it "
+            "closes: it refuses new connections and sends a last GOAWAY. Then it finishes the calls in flight, and exits."
+        ),
+        code="server = drain.server(pool)\n...\nserver.run()\n",
+    ),
+}
+
+PHASES = {
+    "serving": "serving",
+    "announcing": "announcing: serves, asks callers to move on",
+    "closing": "closing: no new connections",
+    "finishing": "finishing the last calls",
+    "stopping": "stop(grace)",
+    "starting": "starting",
+    "listed": "balancer sends it new connections",
+}

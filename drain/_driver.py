@@ -1,0 +1,370 @@
+"""Drives one server through its life: asks the phases when, asks the table what, and carries the effects out.
+
+One thread for both flavours, started by the first request and never while a server merely serves. It is not the user's event
+loop on purpose: a loop that is stuck must not keep its server in the cluster. What needs the user's side (health, stop, events)
+goes through a `Crew`, and nothing is waited for without a bound: a step that fails or hangs is reported, and the drain goes on.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from drain import events
+from drain._account import Account
+from drain._core.lifecycle import Effect, Input, handle
+from drain._core.phases import Announcing, Closing, FixedAnnouncing, Finishing, Over, Rotate, Step
+from drain._grpc.inflight import Gauge, Ledger
+from drain._grpc.listening import stop_listening
+from drain._grpc.lossless import Listener
+from drain.config import DrainPolicy
+from drain.events import State
+from drain.report import DrainReport
+
+STEP_TIMEOUT = 2.0  # seconds that any single step may take
+UNWIND = 1.0  # seconds that cancelled handlers get for their `finally` blocks
+CLASSIC_GRACE = 0.5  # seconds for calls that begin while grpc's own stop is under way
+POLL_BUSY = 0.02  # seconds between looks while calls are in flight
+POLL_IDLE = 0.005  # the same when only connections have yet to close: they do so within a round trip
+
+
+class Crew(Protocol):
+    """The user's side of a server: how a flavour does what the driver asks. Every method is bounded and may raise."""
+
+    def flip_health(self, leaving: bool) -> None: ...  # noqa: D102
+    def tell_handlers(self) -> None: ...  # noqa: D102
+    def end_watches(self) -> None: ...  # noqa: D102
+    def end_streams(self, reason: str) -> None: ...  # noqa: D102
+    def stop(self, grace: float) -> None: ...  # noqa: D102  # cancels what is still in flight after grace seconds
+    def emit(self, event: events.Event) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a started server can be driven with. `listener` is None in the classic way."""
+
+    gauge: Gauge
+    listener: Listener | None
+    ports: frozenset[int] = frozenset()
+    paths: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    what: Input
+    reason: str
+    deadline: float | None = None
+    done: "Future[int]" = field(default_factory=Future)
+
+
+class Driver:
+    """One server's life. `state` may be read from any thread; requests may come from any thread, or from a signal handler."""
+
+    def __init__(self, policy: DrainPolicy, crew: Crew, ledger: Ledger) -> None:
+        self._policy, self._crew, self._ledger = policy, crew, ledger
+        self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()  # reentrant: a signal handler may put
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._means: Means | None = None
+        self._account = Account(ledger)
+        self._announcing: Announcing | FixedAnnouncing | None = None
+        self._closing: Closing | None = None
+        self._finishing: Finishing | None = None
+        self._deadline: float | None = None
+        self._end_streams_at: float | None = None
+        self._rotations = 0
+        self._finals: list[Future[DrainReport]] = []
+        self._report: DrainReport | None = None
+        self.state = State.STARTING
+
+    # What the servers call.
+
+    def started(self, means: Means) -> None:
+        """The server listens. Requests that came meanwhile are taken up now."""
+        with self._lock:
+            self._means = means
+            self._apply(Input.STARTED, "started")
+            if not self._inbox.empty():
+                self._wake()
+
+    def abandon(self, what: Input, reason: str) -> None:
+        """The server never started, or failed to: there is nothing to drain."""
+        with self._lock:
+            self._account.reason = reason
+            self._apply(what, reason)
+
+    def request(self, what: Input, reason: str, *, deadline: float | None = None) -> "Future[int]":
+        """Ask for something. The future tells when it was done (for a rotation: how many connections were told)."""
+        request = _Request(what, reason, deadline)
+        with self._lock:
+            if self.state is State.STOPPED:
+                request.done.set_result(0)
+            else:
+                self._inbox.put(request)
+                if self._means is not None:
+                    self._wake()
+        return request.done
+
+    def report(self) -> "Future[DrainReport]":
+        """A future of the report for each caller: one who cancels his harms nobody."""
+        future: Future[DrainReport] = Future()
+        with self._lock:
+            if self._report is not None:
+                future.set_result(self._report)
+            else:
+                self._finals.append(future)
+        return future
+
+    # The thread.
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="drain-driver", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        wake: float | None = None
+        while self.state is not State.STOPPED:
+            try:
+                request = self._inbox.get(timeout=None if wake is None else max(0.0, wake - time.monotonic()))
+            except queue.Empty:
+                request = None
+            try:
+                if request is not None:
+                    self._take(request)
+                wake = self._step()
+            except Exception as error:  # the root of the thread: a bug here must not keep the server from ending
+                self._failed("driving", error)
+                self._finish_anyhow()
+                if request is not None and not request.done.done():
+                    request.done.set_result(0)
+
+    def _take(self, request: _Request) -> None:
+        if request.deadline is not None:  # grpc's contract of stop(): the most restrictive grace counts
+            self._deadline = min(request.deadline, self._deadline if self._deadline is not None else request.deadline)
+            if self._finishing is not None:
+                self._finishing.deadline = min(self._finishing.deadline, self._deadline)
+        if request.what is Input.FORCE:
+            self._account.forced = True
+        told = self._apply(request.what, request.reason)
+        if not request.done.done():
+            request.done.set_result(told)
+
+    def _step(self) -> float | None:
+        """Let the phase decide until it wants to wait; returns until when."""
+        while True:
+            now = time.monotonic()
+            if self.state is State.ANNOUNCING and self._announcing is not None:
+                step: Step = self._announcing.step(now, self._gauge.flow().begun)
+                wake = self._announce(step)
+            elif self.state is State.CLOSING:
+                wake = self._close(now)
+            elif self.state is State.FINISHING and self._finishing is not None:
+                wake = self._finish(now, self._finishing)
+            else:
+                return None
+            if wake is not None:
+                return wake
+
+    def _announce(self, step: Step) -> float | None:
+        assert self._announcing is not None
+        if isinstance(step, Rotate):
+            self._tell_returned()
+            connections = self._rotate()
+            self._account.connections.append(connections)
+            self._announcing.rotated(time.monotonic())
+        elif isinstance(step, Over):
+            self._tell_returned()
+            self._end_announcing(step.why)
+            self._apply(Input.ANNOUNCED, step.why)
+        else:
+            return step.until
+        return None
+
+    def _tell_returned(self) -> None:
+        assert self._announcing is not None
+        if self._announcing.rotations:
+            calls = self._announcing.returned[-1]
+            self._crew.emit(events.CallersReturned(self._announcing.rotations, calls, time.monotonic()))
+
+    def _end_announcing(self, why: str) -> None:
+        assert self._announcing is not None
+        self._account.announcing_ended = why
+        self._account.returned = list(self._announcing.returned)
+        self._crew.emit(events.AnnouncingEnded(why, self._announcing.rotations, time.monotonic()))
+
+    def _close(self, now: float) -> float | None:
+        if self._closing is None or (step := self._closing.step(now, self._gauge.flow().begun)) is None:
+            self._apply(Input.CLOSED, "GOAWAY sent")
+        elif isinstance(step, Over):
+            self._apply(Input.CLOSED, step.why)
+        else:
+            return min(now + POLL_BUSY, now + 60.0)
+        return None
+
+    def _finish(self, now: float, finishing: Finishing) -> float | None:
+        if self._end_streams_at is not None and now >= self._end_streams_at:
+            self._end_streams_at = None
+            self._do("ending streams", lambda: self._crew.end_streams(self._account.reason))
+        flow = self._gauge.flow()
+        step = finishing.step(now, flow.in_flight, int(self._gauge.any_peer()) if self._lossless else 0)
+        if not isinstance(step, Over):
+            return now + (POLL_BUSY if flow.in_flight else POLL_IDLE)
+        self._apply(Input.TIME_UP if step.cut else Input.FINISHED, step.why)
+        return None
+
+    # Carrying out.
+
+    def _apply(self, what: Input, reason: str) -> int:
+        previous, (state, effects) = self.state, handle(self.state, what)
+        if what in (Input.DRAIN, Input.LEAVE, Input.FORCE) and not previous.draining:
+            self._account.reason = reason
+        if previous is State.ANNOUNCING and state is not previous and what is not Input.ANNOUNCED:
+            self._end_announcing("forced" if what is Input.FORCE else "skipped")
+        now = time.monotonic()
+        if state is not previous and state is not State.STOPPED:
+            self._enter(previous, state, reason, now)
+        told = 0
+        for effect in effects:
+            if effect is Effect.ROTATE:
+                told = self._rotate()
+            elif effect is Effect.REPORT:
+                self._conclude(previous, reason, now)
+            else:
+                self._perform(effect)
+        if state is not previous:
+            self._begin(state)
+        if Effect.STOP_SERVER in effects:
+            self._apply(Input.HALTED, "stopped")
+        return told
+
+    def _enter(self, previous: State, state: State, reason: str, now: float) -> None:
+        self.state = state
+        self._account.entered(state, now)
+        self._crew.emit(events.StateChanged(previous, state, reason, now))
+
+    def _begin(self, state: State) -> None:
+        """Set the clockwork of the phase just entered."""
+        now, policy = time.monotonic(), self._policy
+        if state is State.ANNOUNCING and self._lossless:
+            self._announcing = Announcing(
+                now,
+                at_least=policy.announce_min,
+                at_most=policy.announce_timeout,
+                interval=policy.rotation_interval,
+                window=policy.return_window,
+            )
+        elif state is State.ANNOUNCING:
+            self._announcing = FixedAnnouncing(now, delay=policy.announce_delay)
+        elif state is State.CLOSING:
+            self._deadline = min(now + policy.drain_timeout, self._deadline or float("inf"))
+            self._end_streams_at = None if policy.stream_grace is None else now + policy.stream_grace
+            if not self._lossless:
+                latest = min(now + policy.drain_timeout / 2, self._deadline)
+                self._closing = Closing(now, quiet=policy.quiet_period, latest=latest)
+        elif state is State.FINISHING:
+            # Without GOAWAY nobody was asked to close a connection, so nobody is waited for.
+            linger = {} if self._lossless else {"linger": 0.0}
+            self._finishing = Finishing(self._deadline if self._deadline is not None else now, **linger)
+
+    def _perform(self, effect: Effect) -> None:
+        crew, means = self._crew, self._means
+        if effect is Effect.TELL_HANDLERS:
+            if means is not None:
+                self._account.open(self._gauge.flow())
+            self._do("telling handlers", crew.tell_handlers)
+        elif effect is Effect.ANSWER_SERVING:
+            self._do("answering SERVING", lambda: crew.flip_health(False))
+        elif effect is Effect.ANSWER_NOT_SERVING:
+            self._do("answering NOT_SERVING", lambda: crew.flip_health(True))
+        elif effect is Effect.STOP_LISTENING and means is not None:
+            self._do("stopping to listen", lambda: stop_listening(means.ports, means.paths))
+        elif effect is Effect.SEND_GOAWAY:
+            self._send_goaway()
+        elif effect is Effect.END_WATCHES:
+            self._do("ending health Watches", crew.end_watches)
+        elif effect is Effect.CANCEL_CALLS:
+            self._cancel()
+        elif effect is Effect.STOP_SERVER:
+            self._stop()
+
+    def _rotate(self) -> int:
+        if self._means is None or self._means.listener is None:
+            return 0
+        connections = len(self._gauge.peers())
+        pushed = self._means.listener.rotate()
+        if not pushed.wait(STEP_TIMEOUT):
+            self._failed("rotating", TimeoutError(self._means.listener.refusal or "the Listener was not taken in time"))
+        self._rotations += 1
+        self._crew.emit(events.Rotated(self._rotations, connections, time.monotonic()))
+        return connections
+
+    def _send_goaway(self) -> None:
+        self._account.closing(self._gauge.flow())
+        if self._means is not None and self._means.listener is not None:
+            if not self._means.listener.remove().wait(STEP_TIMEOUT):
+                self._failed("sending GOAWAY", TimeoutError("the removal of the Listener was not taken in time"))
+
+    def _cancel(self) -> None:
+        in_flight = self._gauge.flow().in_flight
+        if in_flight:
+            self._account.cancel(in_flight)
+            self._crew.emit(events.CallsCancelled(in_flight, self._account.cancelled_by_method, time.monotonic()))
+
+    def _stop(self) -> None:
+        self._account.close(self._gauge.flow())
+        if self._lossless and (peers := self._gauge.peers()):
+            self._account.peers_left = peers
+            self._crew.emit(events.PeersCut(peers, time.monotonic()))
+        # In the classic way a call may have begun since the last look: it gets a moment. After GOAWAY none can.
+        grace = CLASSIC_GRACE if not self._lossless and not self._account.cancelled else 0.0
+        self._do("stopping the server", lambda: self._crew.stop(grace))
+        until = time.monotonic() + UNWIND
+        while self._ledger.open_by_method and time.monotonic() < until:
+            time.sleep(POLL_IDLE)
+        if stuck := self._ledger.open_by_method:
+            self._failed("unwinding handlers", TimeoutError(f"still running: {stuck}"))
+        if self._means is not None and self._means.listener is not None:
+            self._means.listener.detach()
+
+    def _conclude(self, previous: State, reason: str, now: float) -> None:
+        self._account.entered(State.STOPPED, now)
+        report = self._account.report("lossless" if self._lossless else "classic")
+        with self._lock:
+            self.state = State.STOPPED
+            self._report = report
+            finals, self._finals = self._finals, []
+            while not self._inbox.empty():
+                self._inbox.get().done.set_result(0)
+        self._crew.emit(events.StateChanged(previous, State.STOPPED, reason, now))
+        self._crew.emit(events.Drained(report))
+        for future in finals:
+            if future.set_running_or_notify_cancel():
+                future.set_result(report)
+
+    def _finish_anyhow(self) -> None:
+        """Something in here broke: stop the server the plain way, so that whoever waits for the end gets it."""
+        self._do("stopping the server", lambda: self._crew.stop(0.0))
+        self._conclude(self.state, "a step failed", time.monotonic())
+
+    def _do(self, step: str, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception as error:  # the edge to the user's side: whatever it raises, the drain goes on
+            self._failed(step, error)
+
+    def _failed(self, step: str, error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"
+        self._account.errors.append(f"{step}: {text}")
+        self._crew.emit(events.StepFailed(step, text, time.monotonic()))
+
+    @property
+    def _lossless(self) -> bool:
+        return self._means is not None and self._means.listener is not None
+
+    @property
+    def _gauge(self) -> Gauge:
+        return self._means.gauge if self._means is not None else Gauge(self._ledger, None)

@@ -1,0 +1,86 @@
+"""May this process say goodbye the lossless way? Decided once per process and flavour, never guessed.
+
+What a grpcio version can do is known by measurement (KNOWN; tests/versions checks every row), and where it is not known a
+bounded probe in a subprocess of the same interpreter finds out: it starts such a server, fires every bad ending at it, rotates
+and drains it (probe.py). Only a yes turns lossless GOAWAY on; anything else is the classic way, with the reason and the remedy.
+"""
+
+import enum
+import functools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import grpc
+
+from drain import _guard
+
+PROBE_TIMEOUT = 30.0
+
+
+class Needs(enum.Enum):
+    """What a grpcio version needs for lossless GOAWAY."""
+
+    NOTHING = "nothing"
+    CURE = "the environment guard"
+    NEWER = "a newer grpcio"
+
+
+# Measured. Both flavours behave alike but for asyncio before 1.83, which has no way to hand the config fetcher over.
+KNOWN: dict[str, dict[str, Needs]] = {
+    "sync": {
+        **dict.fromkeys(("1.83.0", "1.83.1", "1.83.2"), Needs.NOTHING),
+        **dict.fromkeys(("1.84.0", "1.84.1", "1.84.2", "1.85.0", "1.85.1"), Needs.CURE),
+    },
+    "aio": {
+        **dict.fromkeys(("1.83.0", "1.83.1", "1.83.2"), Needs.NOTHING),
+        **dict.fromkeys(("1.84.0", "1.84.1", "1.84.2", "1.85.0", "1.85.1"), Needs.CURE),
+    },
+}
+_SWITCH_ON = "import drain before grpc, or start the program with `drain exec -- COMMAND`"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """The verdict: `lossless` or not, `reason` for people, `remedy` where one is known."""
+
+    lossless: bool
+    reason: str
+    remedy: str = ""
+
+
+@functools.cache
+def capability(flavour: str) -> Capability:
+    """What this process can do for "sync" or "aio" servers. May run a subprocess, once (an unknown grpcio only)."""
+    version = grpc.__version__
+    needs = KNOWN[flavour].get(version)
+    if needs is Needs.NOTHING:
+        return Capability(True, f"grpcio {version} is known to be good")
+    if needs is Needs.NEWER:
+        return Capability(False, f"grpcio {version} has no way to send GOAWAY without loss from {flavour} servers", "use grpcio >= 1.83")
+    if needs is Needs.CURE and _guard.cured:
+        return Capability(True, f"grpcio {version} is known to be good with {_guard.VARIABLE}={_guard.CURE}, which is in force")
+    if needs is Needs.CURE:
+        return Capability(False, f"grpc {version} was imported before drain, without {_guard.VARIABLE}={_guard.CURE}: "
+                                 "with it an xDS server would abort the process", _SWITCH_ON)  # fmt: skip
+    return _probe(flavour, version)
+
+
+def _probe(flavour: str, version: str) -> Capability:
+    """Ask a subprocess in the same condition as this one: cured or not."""
+    environ = dict(os.environ, **({} if _guard.cured else {"DRAIN_PROBE_UNCURED": "1"}))
+    command = [sys.executable, "-m", "drain._grpc.probe", flavour]
+    remedy = "use a grpcio version of README's table" if _guard.cured else _SWITCH_ON
+    try:
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=PROBE_TIMEOUT, check=False, text=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Capability(False, f"grpcio {version} is not known, and the probe did not answer: {error}", remedy)
+    try:
+        verdict = json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return Capability(False, f"grpcio {version} is not known, and the probe died (exit code {done.returncode})", remedy)
+    if verdict.get("lossless") is True:
+        return Capability(True, f"grpcio {version} is not known, but passed the probe")
+    return Capability(False, f"grpcio {version} is not known, and failed the probe: {verdict.get('reason')}", remedy)

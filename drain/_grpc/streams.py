@@ -1,0 +1,120 @@
+"""Ending streams in good order: UNAVAILABLE and a `drain-reason` trailer, so that clients reconnect elsewhere.
+
+Only where `DrainPolicy.stream_grace` is set are streaming handlers wrapped, so without it a message costs nothing. A sync handler
+cannot be ended from another thread with a status of one's choice: it ends at its next read or yield, and one that blocks
+elsewhere is cancelled at the deadline like any call. An asyncio handler is interrupted where it awaits; its `finally` blocks run.
+"""
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import grpc
+
+DETAILS = "the server is draining: reconnect elsewhere"
+TRAILER = "drain-reason"
+
+
+class SyncGuard:
+    """Wraps streaming behaviours of grpc.server; `end(reason)` ends them all. Thread safe."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._reason = ""
+
+    def end(self, reason: str) -> None:
+        """From now on every stream ends at its next read or yield."""
+        self._reason = reason
+        self._ended.set()
+
+    def __call__(self, behavior: Callable[..., Any], arity: str) -> Callable[..., Any]:
+        """`behavior` whose request and response iterators look whether the end has come."""
+
+        @functools.wraps(behavior)
+        def guarded(argument: Any, context: Any, *rest: Any) -> Any:
+            if arity.startswith("stream"):
+                argument = self._until_end(argument, context)
+            answer = behavior(argument, context, *rest)
+            return self._until_end(answer, context) if arity.endswith("stream") and answer is not None else answer
+
+        return guarded
+
+    def _until_end(self, messages: Iterator[Any], context: Any) -> Iterator[Any]:
+        for message in messages:
+            if self._ended.is_set():
+                context.abort_with_status(_Ended(self._reason))
+            yield message
+
+
+class _Ended(grpc.Status):  # type: ignore[misc]  # grpc is not typed
+    def __init__(self, reason: str) -> None:
+        self.code = grpc.StatusCode.UNAVAILABLE
+        self.details = DETAILS
+        self.trailing_metadata = ((TRAILER, reason),)
+
+
+class AsyncGuard:
+    """Wraps streaming behaviours of grpc.aio.server; `end(reason)` interrupts them all. Call it on the server's loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended: set[asyncio.Task[Any]] = set()
+        self._reason: str | None = None
+
+    def end(self, reason: str) -> None:
+        """Interrupt every stream where it awaits, and every later one at its beginning."""
+        self._reason = reason
+        for task in self._tasks:
+            self._ended.add(task)
+            task.cancel()
+
+    def __call__(self, behavior: Callable[..., Any], arity: str) -> Callable[..., Any]:
+        """`behavior` of the same kind that turns our interruption into the status. Plain functions are left alone."""
+        if inspect.isasyncgenfunction(behavior):
+
+            @functools.wraps(behavior)
+            async def generated(argument: Any, context: Any) -> AsyncIterator[Any]:
+                async with _Interruptible(self, context):
+                    async for response in behavior(argument, context):
+                        yield response
+
+            return generated
+        if inspect.iscoroutinefunction(behavior):
+
+            @functools.wraps(behavior)
+            async def awaited(argument: Any, context: Any) -> Any:
+                async with _Interruptible(self, context):
+                    return await behavior(argument, context)
+
+            return awaited
+        return behavior
+
+
+class _Interruptible:
+    """The stretch of a handler in which `AsyncGuard.end` may interrupt it; its own cancellation by the client passes through."""
+
+    def __init__(self, guard: AsyncGuard, context: Any) -> None:
+        self._guard, self._context = guard, context
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # grpc.aio runs every handler as a task
+        self._task = task
+        if self._guard._reason is not None:
+            await self._abort()
+        self._guard._tasks.add(task)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._guard._tasks.discard(self._task)
+        if self._task in self._guard._ended:
+            self._guard._ended.discard(self._task)
+            if kind is asyncio.CancelledError:
+                self._task.uncancel()
+                await self._abort()
+
+    async def _abort(self) -> None:
+        trailer = ((TRAILER, self._guard._reason or ""),)
+        await self._context.abort(grpc.StatusCode.UNAVAILABLE, DETAILS, trailer)

@@ -1,0 +1,90 @@
+"""The run-time directory: where this user's processes keep their sockets, and nobody else may look.
+
+`DRAIN_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/drain`, else `<tmp>/drain-<uid>`; mode 0700, a real directory, owned by us, or an
+error. Names in it are short, because a Unix socket's path has room for 107 characters.
+"""
+
+import os
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from drain.errors import ConfigurationError
+
+MOST_PATH = 107
+_STALE = 60.0  # seconds: a socket that refuses may be about to listen, but not for so long
+_REMEDY = "Set DRAIN_RUNTIME_DIR to a folder of your own."
+
+
+def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory, made if need be. Raises ConfigurationError if it cannot be trusted."""
+    path = _where(environ)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise ConfigurationError(f"run-time directory {path}: {error.strerror}. {_REMEDY}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigurationError(f"run-time directory {path}: is a link or a file, not a directory. {_REMEDY}")
+    if found.st_uid != os.geteuid():
+        raise ConfigurationError(f"run-time directory {path}: belongs to user {found.st_uid}, not to us ({os.geteuid()}). {_REMEDY}")
+    if found.st_mode & 0o077:
+        raise ConfigurationError(
+            f"run-time directory {path}: mode {stat.S_IMODE(found.st_mode):04o} lets others in. chmod 700 it, or set DRAIN_RUNTIME_DIR."
+        )
+    return path
+
+
+def _where(environ: Mapping[str, str]) -> Path:
+    if chosen := environ.get("DRAIN_RUNTIME_DIR"):
+        return Path(chosen)
+    if session := environ.get("XDG_RUNTIME_DIR"):
+        return Path(session) / "drain"
+    return Path(tempfile.gettempdir()) / f"drain-{os.geteuid()}"
+
+
+def new_socket_path(kind: str, directory: Path) -> Path:
+    """A free name "<kind>-<pid>.sock" in the directory.
+
+    What a process of our pid left behind is removed, but only where it is a socket that nobody listens on: two containers
+    that share the directory may both be pid 1. Anything else of that name is left alone, and another name is taken.
+    """
+    _sweep(kind, directory)
+    for attempt in range(100):
+        suffix = f"-{attempt}" if attempt else ""
+        path = directory / f"{kind}-{os.getpid()}{suffix}.sock"
+        if len(os.fsencode(path)) > MOST_PATH:
+            raise ConfigurationError(f"socket {path}: longer than {MOST_PATH} characters. Set DRAIN_RUNTIME_DIR to a shorter path.")
+        if not os.path.lexists(path):
+            return path
+        if _is_dead_socket(path):
+            path.unlink(missing_ok=True)
+            return path
+    raise ConfigurationError(f"run-time directory {directory}: full of {kind} sockets. Clear it, or set DRAIN_RUNTIME_DIR.")
+
+
+def _sweep(kind: str, directory: Path) -> None:
+    """Remove what killed processes left behind."""
+    for path in directory.glob(f"{kind}-*.sock"):
+        try:
+            if time.time() - path.lstat().st_mtime > _STALE and _is_dead_socket(path):
+                path.unlink()
+        except OSError:  # another process swept it first
+            continue
+
+
+def _is_dead_socket(path: Path) -> bool:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.settimeout(1.0)
+            caller.connect(os.fspath(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

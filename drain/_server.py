@@ -1,0 +1,370 @@
+"""The synchronous server: a `grpc.Server` that knows how to leave. (Not server.py: `drain.server` is the function.)
+
+Policy lives in `_core`, life in `_driver`, parts in `_blueprint`: here is only what threads need. aio.py is the twin.
+"""
+
+import queue
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent import futures
+from typing import Any, overload
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from drain import events
+from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
+from drain._core.lifecycle import REFUSED, Input
+from drain._driver import STEP_TIMEOUT, Driver, Means
+from drain._grpc.handlers import watch_sync
+from drain._grpc.health import SyncHealth
+from drain._grpc.lossless import Listener
+from drain._grpc.streams import SyncGuard
+from drain._signals import Mailbox, Signals
+from drain._subscribers import Callback, Subscribers
+from drain.config import DrainPolicy, ServerKeepalive
+from drain.errors import CapabilityError, ConfigurationError, DrainError
+from drain.events import State
+from drain.report import DrainReport
+
+_HEALTH_WORKERS = 2
+
+
+class Server(grpc.Server):  # type: ignore[misc]  # grpc is not typed
+    """A `grpc.Server` that leaves without losing a call. Made by `drain.server(...)`; every method is thread safe.
+
+    Everything of `grpc.Server` works as ever. `stop(grace)` keeps grpc's contract and becomes lossless.
+    """
+
+    def __init__(self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]], bool], grpc.Server], guard: SyncGuard) -> None:
+        self._blueprint, self._make, self._guard = blueprint, make, guard
+        self._subscribers = Subscribers()
+        self._lock = threading.Lock()
+        self._begun = False
+        self._inner: grpc.Server | None = None
+        self._health: SyncHealth | None = None
+        self._health_server: grpc.Server | None = None
+        self._stopped = threading.Event()
+        self._draining = threading.Event()
+        self._driver = Driver(blueprint.policy, _Crew(self), blueprint.ledger)
+        self._driver.report().add_done_callback(lambda _: self._stopped.set())
+
+    # What a grpc.Server does.
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """As in grpc. Before start or after."""
+        counted = self._blueprint.add_generic(generic_rpc_handlers)
+        if self._inner is not None:
+            self._inner.add_generic_rpc_handlers(counted)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        """As in grpc: called by generated code, before start."""
+        counted = self._blueprint.add_registered(service_name, method_handlers)
+        if self._inner is not None:
+            self._inner.add_registered_method_handlers(service_name, counted)  # grpc warns: too late
+
+    def add_insecure_port(self, address: str) -> int:
+        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
+        return self._add_port(address, None)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
+        return self._add_port(address, server_credentials)
+
+    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        if self._begun:
+            raise ConfigurationError(f"{address}: a port can be added before start() only, as in grpc.")
+        return self._blueprint.add_port(address, credentials)
+
+    def start(self) -> None:
+        """As in grpc, but returns when the server really listens.
+
+        Raises: ValueError if started before, as grpc does. CapabilityError if `goaway="require"` cannot be had. DrainError if
+        it was drained before it was started.
+        """
+        with self._lock:
+            if self._begun:
+                raise ValueError("Cannot start already-started server!")
+            if self._driver.state is State.STOPPED:
+                raise DrainError("the server was drained before it was started: build a new one")
+            self._begun = True
+        try:
+            means = self._start()
+        except BaseException as error:
+            self._blueprint.release()
+            self._driver.abandon(Input.START_FAILED, f"start failed: {error}")
+            raise
+        self._driver.started(means)
+
+    def _start(self) -> Means:
+        blueprint, emit = self._blueprint, self._subscribers.tell
+        listener = blueprint.settle(emit)
+        self._health_server = blueprint.build_health(self._make_health)
+        inner, gauge = blueprint.build(lambda options: self._make(options, listener is not None), listener)
+        inner.start()
+        if listener is not None and not self._listens(listener):
+            inner.stop(0)
+            blueprint.not_listening(listener, emit)
+            listener = None
+            inner, gauge = blueprint.build(lambda options: self._make(options, False), None)
+            inner.start()
+        blueprint.release()
+        self._inner = inner
+        if self._health_server is not None:
+            self._health_server.start()
+        if listener is not None:
+            weakref.finalize(self, listener.detach)
+        emit(events.GoawayChosen(self.goaway, self.goaway_reason))
+        return Means(gauge, listener, blueprint.port_numbers, blueprint.paths)
+
+    def _listens(self, listener: Listener) -> bool:
+        deadline = time.monotonic() + LISTEN_TIMEOUT
+        while not self._blueprint.listens():
+            if time.monotonic() >= deadline or listener.refusals:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def stop(self, grace: float | None) -> threading.Event:
+        """As in grpc, without its losses: no announcing, GOAWAY, calls in flight finish within `grace` seconds.
+
+        `grace` None: calls are cancelled at once, and stop blocks until that is done. Otherwise returns at once an event that is
+        set when the server has stopped. Any number of times; the smallest grace counts. Before start it does nothing.
+        """
+        if not self._begun:
+            never_ran = threading.Event()
+            never_ran.set()
+            return never_ran
+        self._driver.request(Input.LEAVE, "stop()", deadline=time.monotonic() + (grace or 0.0))
+        if grace is None:
+            self._stopped.wait()
+        return self._stopped
+
+    def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """As in grpc: True if `timeout` seconds (None: no limit) passed first."""
+        return not self._stopped.wait(timeout)
+
+    # What drain adds.
+
+    def run(self) -> DrainReport:
+        """Start unless started, serve until SIGTERM or SIGINT (or a drain begun elsewhere), drain, and return the report.
+
+        SIGINT skips announcing. A second signal forces the end: calls are cancelled, the handlers of before are back, and the
+        signal is raised again. Main thread only.
+        """
+        return run(self)
+
+    def drain(self, reason: str = "drain()") -> "futures.Future[DrainReport]":
+        """Leave: announcing, closing, finishing. Returns at once; any number of calls get the same report. Before start: over at once."""
+        report = self._driver.report()
+        what = Input.DRAIN if self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
+        self._leave(what, reason)
+        return report
+
+    def _leave(self, what: Input, reason: str) -> None:
+        with self._lock:
+            if not self._begun and self._driver.state is not State.STOPPED:
+                self._blueprint.release()
+                self._driver.abandon(what, reason)
+                return
+        self._driver.request(what, reason)
+
+    def rotate(self) -> int:
+        """GOAWAY on every connection, while serving: clients reconnect, and so spread anew. Returns how many were told.
+
+        Raises CapabilityError in the classic way.
+        """
+        if self.goaway != "lossless":
+            raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
+        return self._driver.request(Input.ROTATE, "rotate()").result(2 * STEP_TIMEOUT)
+
+    def pause(self) -> None:
+        """Drain without dying: NOT_SERVING and one rotation (lossless only), still accepting. Returns when done."""
+        self._ask(Input.PAUSE, "pause()")
+
+    def resume(self) -> None:
+        """The end of a pause: the statuses of before are shown again. Returns when done."""
+        self._ask(Input.RESUME, "resume()")
+
+    def _ask(self, what: Input, reason: str) -> None:
+        if (self.state, what) in REFUSED:
+            raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
+        self._driver.request(what, reason).result(2 * STEP_TIMEOUT)
+
+    @property
+    def state(self) -> State:
+        """Where the server stands."""
+        return self._driver.state
+
+    @property
+    def draining(self) -> threading.Event:
+        """Set when a drain begins: long handlers look at it, and come to an end."""
+        return self._draining
+
+    @property
+    def health(self) -> SyncHealth:
+        """The health service: `server.health.set(name, status)`. Every name but `liveness` flips while the server leaves."""
+        if self._health is None:
+            raise ConfigurationError("this server was made with health=False")
+        return self._health
+
+    @property
+    def goaway(self) -> str:
+        """ "lossless" or "classic"."""
+        return self._blueprint.choice().goaway
+
+    @property
+    def goaway_reason(self) -> str:
+        """Why, and where it is classic, what would cure it."""
+        choice = self._blueprint.choice()
+        return f"{choice.reason} (remedy: {choice.remedy})" if choice.remedy else choice.reason
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Call `callback(event)` for every event of drain.events, in order, on a thread of drain's: it must not block.
+
+        Returns a function that unsubscribes.
+        """
+        return self._subscribers.add(callback)
+
+    def _serve_health(self) -> None:
+        self._health = SyncHealth()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self)
+        self._blueprint.health_is_ours = True
+
+    def _make_health(self) -> grpc.Server:
+        pool = futures.ThreadPoolExecutor(_HEALTH_WORKERS, thread_name_prefix="drain-health-port")
+        server = grpc.server(pool)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return server
+
+
+class _Crew:
+    """The user's side of a synchronous server (see `drain._driver.Crew`)."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def flip_health(self, leaving: bool) -> None:
+        if self._server._health is not None:
+            self._server._health.flip(leaving)
+
+    def tell_handlers(self) -> None:
+        self._server._draining.set()
+
+    def end_watches(self) -> None:
+        if self._server._health is not None:
+            self._server._health.end_watches()
+
+    def end_streams(self, reason: str) -> None:
+        self._server._guard.end(reason)
+
+    def stop(self, grace: float) -> None:
+        servers = (self._server._inner, self._server._health_server)
+        stopped = [server.stop(grace) for server in servers if server is not None]
+        deadline = time.monotonic() + grace + STEP_TIMEOUT
+        if not all(event.wait(max(0.0, deadline - time.monotonic())) for event in stopped):
+            raise TimeoutError(f"grpc's server had not stopped after {STEP_TIMEOUT:g} s")
+
+    def emit(self, event: events.Event) -> None:
+        self._server._subscribers.tell(event)
+
+
+def server(
+    thread_pool: futures.ThreadPoolExecutor,
+    handlers: Sequence[grpc.GenericRpcHandler] | None = None,
+    interceptors: Sequence[grpc.ServerInterceptor] | None = None,
+    options: Sequence[tuple[str, Any]] | None = None,
+    maximum_concurrent_rpcs: int | None = None,
+    compression: grpc.Compression | None = None,
+    xds: bool = False,
+    *,
+    keepalive: ServerKeepalive | None = ServerKeepalive(),  # noqa: B008  # frozen
+    policy: DrainPolicy | None = None,
+    health: bool = True,
+    health_address: str | None = None,
+) -> Server:
+    """A server as `grpc.server` makes it, that can leave without losing a call.
+
+    Args:
+        thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression: as in `grpc.server`. The user's own
+            `options` win over `keepalive`, and a clash is logged.
+        xds: refused: drain needs grpc's xDS machinery for itself.
+        keepalive: connection ages and pings; None sets no arguments.
+        policy: how to leave; None is `DrainPolicy()`. Environment variables override both (README lists them).
+        health: serve grpc.health.v1.Health, and flip it when leaving. False: yours to do.
+        health_address: a further address for health alone ("host:port"), which answers even where
+            `maximum_concurrent_rpcs` turns calls away. None: no such address.
+
+    Raises: ConfigurationError for what cannot work.
+    """
+    if xds:
+        raise ConfigurationError(XDS_REFUSED)
+    guard = SyncGuard()
+    blueprint = Blueprint("sync", watch_sync, guard, keepalive=keepalive, policy=policy, options=options,
+                          health=health, health_address=health_address)  # fmt: skip
+
+    def make(arguments: list[tuple[str, Any]], lossless: bool) -> grpc.Server:
+        return grpc.server(thread_pool, None, interceptors, arguments, maximum_concurrent_rpcs, compression, lossless)
+
+    made = Server(blueprint, make, guard)
+    if health:
+        made._serve_health()
+    made.add_generic_rpc_handlers(handlers or ())
+    return made
+
+
+@overload
+def run(server: Server, /) -> DrainReport: ...
+@overload
+def run(first: Server, second: Server, /, *more: Server) -> tuple[DrainReport, ...]: ...
+def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
+    """Run servers together until SIGTERM or SIGINT, drain them together, and return their reports. See `Server.run`.
+
+    Raises ConfigurationError outside the main thread, and what `start()` raises (then the others are stopped).
+    """
+    if not servers:
+        raise ConfigurationError("run() needs at least one server")
+    mailbox: Mailbox = queue.SimpleQueue()
+    with Signals(mailbox.put) as signals:
+        reports = [server._driver.report() for server in servers]
+        _start_all(servers)
+        for report in reports:
+            report.add_done_callback(lambda _: mailbox.put(None))
+        asked = False
+        while not all(report.done() for report in reports):
+            number = mailbox.get()
+            if number is not None and asked:
+                _force(servers, signals, number)
+            elif number is not None:
+                asked = True
+                for server in servers:
+                    if number == signal.SIGINT:
+                        server._leave(Input.LEAVE, number.name)
+                    else:
+                        server.drain(number.name)
+    done = tuple(report.result() for report in reports)
+    return done[0] if len(done) == 1 else done
+
+
+def _start_all(servers: Sequence[Server]) -> None:
+    try:
+        for server in servers:
+            if not server._begun and server.state is not State.STOPPED:
+                server.start()
+    except BaseException:
+        for server in servers:
+            server.stop(0).wait(2 * STEP_TIMEOUT)
+        raise
+
+
+def _force(servers: Sequence[Server], signals: Signals, number: signal.Signals) -> None:
+    """A second signal: cancel what is left, then let the signal do what it did before we took it."""
+    ends = [server._driver.report() for server in servers]
+    for server in servers:
+        server._driver.request(Input.FORCE, f"second {number.name}")
+    futures.wait(ends, timeout=2 * STEP_TIMEOUT)
+    signals.restore()
+    signal.raise_signal(number)

@@ -1,0 +1,395 @@
+"""The asyncio server: a `grpc.aio.Server` that knows how to leave. The same names as in `drain`, to be awaited.
+
+Policy lives in `_core`, life in `_driver`, parts in `_blueprint`: here is only what an event loop needs. _server.py is the twin.
+"""
+
+import asyncio
+import signal
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent import futures
+from typing import Any, overload
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
+
+from drain import events
+from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
+from drain._core.lifecycle import REFUSED, Input
+from drain._driver import STEP_TIMEOUT, Driver, Means
+from drain._grpc.handlers import watch_async
+from drain._grpc.health import AsyncHealth
+from drain._grpc.lossless import Listener, fetcher_option
+from drain._grpc.streams import AsyncGuard
+from drain._signals import Signals
+from drain._subscribers import Callback, Subscribers
+from drain.config import DrainPolicy, ServerKeepalive
+from drain.errors import CapabilityError, ConfigurationError, DrainError
+from drain.events import State
+from drain.report import DrainReport
+
+__all__ = ["Server", "run", "server"]
+
+
+class Server(grpc.aio.Server):  # type: ignore[misc]  # grpc is not typed
+    """A `grpc.aio.Server` that leaves without losing a call. Made by `drain.aio.server(...)`.
+
+    Everything of `grpc.aio.Server` works as ever. `stop(grace)` keeps grpc's contract and becomes lossless. It may be made
+    outside of a running loop, and belongs to the loop in which it is started. `drain` and `state` may be used from any thread.
+    """
+
+    def __init__(self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]]], Any], guard: AsyncGuard) -> None:
+        self._blueprint, self._make, self._guard = blueprint, make, guard
+        self._subscribers = Subscribers()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begun = False
+        self._inner: Any = None
+        self._health: AsyncHealth | None = None
+        self._health_server: Any = None
+        self._draining = asyncio.Event()
+        self._driver = Driver(blueprint.policy, _Crew(self), blueprint.ledger)
+
+    # What a grpc.aio.Server does.
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """As in grpc: before start."""
+        counted = self._blueprint.add_generic(generic_rpc_handlers)
+        if self._inner is not None:
+            self._inner.add_generic_rpc_handlers(counted)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        """As in grpc: called by generated code, before start."""
+        counted = self._blueprint.add_registered(service_name, method_handlers)
+        if self._inner is not None:
+            self._inner.add_registered_method_handlers(service_name, counted)  # grpc warns: too late
+
+    def add_insecure_port(self, address: str) -> int:
+        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
+        return self._add_port(address, None)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
+        return self._add_port(address, server_credentials)
+
+    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        if self._begun:
+            raise ConfigurationError(f"{address}: a port can be added before start() only, as in grpc.")
+        return self._blueprint.add_port(address, credentials)
+
+    async def start(self) -> None:
+        """As in grpc, but returns when the server really listens.
+
+        Raises: ValueError if started before. CapabilityError if `goaway="require"` cannot be had. DrainError if it was drained
+        before it was started.
+        """
+        if self._begun:
+            raise ValueError("Cannot start already-started server!")
+        if self._driver.state is State.STOPPED:
+            raise DrainError("the server was drained before it was started: build a new one")
+        self._begun = True
+        self._loop = asyncio.get_running_loop()
+        try:
+            means = await self._start()
+        except BaseException as error:
+            self._blueprint.release()
+            self._driver.abandon(Input.START_FAILED, f"start failed: {error}")
+            raise
+        self._driver.started(means)
+
+    async def _start(self) -> Means:
+        blueprint, emit = self._blueprint, self._subscribers.tell
+        # A probe in a subprocess, or the control plane's start, must not hold up the user's loop.
+        listener = await asyncio.to_thread(blueprint.settle, emit)
+        option = None
+        if listener is not None:
+            holder, option = fetcher_option(listener.options)
+            if option is None:
+                blueprint.fall_back_from(listener, "this grpcio keeps its config fetcher where it cannot be found", emit)
+                listener = None
+        self._health_server = blueprint.build_health(self._make_health)
+        inner, gauge = blueprint.build(lambda options: self._make([*options, option] if option else options), listener)
+        holder = None  # noqa: F841  # kept alive until grpc.aio had taken the fetcher over
+        await inner.start()
+        if listener is not None and not await self._listens(listener):
+            await inner.stop(0)
+            blueprint.not_listening(listener, emit)
+            listener = None
+            inner, gauge = blueprint.build(self._make, None)
+            await inner.start()
+        blueprint.release()
+        self._inner = inner
+        if self._health_server is not None:
+            await self._health_server.start()
+        if listener is not None:
+            weakref.finalize(self, listener.detach)
+        emit(events.GoawayChosen(self.goaway, self.goaway_reason))
+        return Means(gauge, listener, blueprint.port_numbers, blueprint.paths)
+
+    async def _listens(self, listener: Listener) -> bool:
+        deadline = time.monotonic() + LISTEN_TIMEOUT
+        while not self._blueprint.listens():
+            if time.monotonic() >= deadline or listener.refusals:
+                return False
+            await asyncio.sleep(0.002)
+        return True
+
+    async def stop(self, grace: float | None) -> None:
+        """As in grpc, without its losses: no announcing, GOAWAY, calls in flight finish within `grace` seconds.
+
+        `grace` None: calls are cancelled at once. Returns when the server has stopped. Any number of times; the smallest grace
+        counts. Before start it does nothing.
+        """
+        if self._begun:
+            report = self._driver.report()
+            self._driver.request(Input.LEAVE, "stop()", deadline=time.monotonic() + (grace or 0.0))
+            await asyncio.wrap_future(report)
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """As in grpc: True if `timeout` seconds (None: no limit) passed first."""
+        report = asyncio.wrap_future(self._driver.report())
+        done, _ = await asyncio.wait([report], timeout=timeout)
+        return not done
+
+    # What drain adds.
+
+    async def run(self) -> DrainReport:
+        """Start unless started, serve until SIGTERM or SIGINT (or a drain begun elsewhere), drain, and return the report.
+
+        SIGINT skips announcing. A second signal forces the end: calls are cancelled, the handlers of before are back, and the
+        signal is raised again. Main thread only.
+        """
+        return await run(self)
+
+    def drain(self, reason: str = "drain()") -> Awaitable[DrainReport]:
+        """Leave: announcing, closing, finishing. Begins at once, also when not awaited; every caller gets the same report.
+
+        Call it on an event loop; from another thread use `asyncio.run_coroutine_threadsafe`.
+        """
+        report = asyncio.wrap_future(self._driver.report())
+        what = Input.DRAIN if self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
+        self._leave(what, reason)
+        return report
+
+    def _leave(self, what: Input, reason: str) -> None:
+        if not self._begun and self._driver.state is not State.STOPPED:
+            self._blueprint.release()
+            self._driver.abandon(what, reason)
+        else:
+            self._driver.request(what, reason)
+
+    async def rotate(self) -> int:
+        """GOAWAY on every connection, while serving: clients reconnect, and so spread anew. Returns how many were told.
+
+        Raises CapabilityError in the classic way.
+        """
+        if self.goaway != "lossless":
+            raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
+        return await asyncio.wait_for(asyncio.wrap_future(self._driver.request(Input.ROTATE, "rotate()")), 2 * STEP_TIMEOUT)
+
+    async def pause(self) -> None:
+        """Drain without dying: NOT_SERVING and one rotation (lossless only), still accepting. Returns when done."""
+        await self._ask(Input.PAUSE, "pause()")
+
+    async def resume(self) -> None:
+        """The end of a pause: the statuses of before are shown again. Returns when done."""
+        await self._ask(Input.RESUME, "resume()")
+
+    async def _ask(self, what: Input, reason: str) -> None:
+        if (self.state, what) in REFUSED:
+            raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
+        await asyncio.wait_for(asyncio.wrap_future(self._driver.request(what, reason)), 2 * STEP_TIMEOUT)
+
+    @property
+    def state(self) -> State:
+        """Where the server stands."""
+        return self._driver.state
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set when a drain begins: long handlers look at it, or await it, and come to an end."""
+        return self._draining
+
+    @property
+    def health(self) -> AsyncHealth:
+        """The health service: `await server.health.set(name, status)`. Every name but `liveness` flips while the server leaves."""
+        if self._health is None:
+            raise ConfigurationError("this server was made with health=False")
+        return self._health
+
+    @property
+    def goaway(self) -> str:
+        """ "lossless" or "classic"."""
+        return self._blueprint.choice().goaway
+
+    @property
+    def goaway_reason(self) -> str:
+        """Why, and where it is classic, what would cure it."""
+        choice = self._blueprint.choice()
+        return f"{choice.reason} (remedy: {choice.remedy})" if choice.remedy else choice.reason
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Call `callback(event)` for every event of drain.events, in order, on the server's loop once it is started.
+
+        Returns a function that unsubscribes.
+        """
+        return self._subscribers.add(callback)
+
+    def _serve_health(self) -> None:
+        self._health = AsyncHealth()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self)
+        self._blueprint.health_is_ours = True
+
+    def _make_health(self) -> Any:
+        server = grpc.aio.server()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return server
+
+
+class _Crew:
+    """The user's side of an asyncio server (see `drain._driver.Crew`): everything is done on its loop, with a bound."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def flip_health(self, leaving: bool) -> None:
+        if self._server._health is not None:
+            self._on_loop(self._server._health.flip(leaving))
+
+    def tell_handlers(self) -> None:
+        self._call(self._server._draining.set)
+
+    def end_watches(self) -> None:
+        if self._server._health is not None:
+            self._on_loop(self._server._health.end_watches())
+
+    def end_streams(self, reason: str) -> None:
+        self._call(self._server._guard.end, reason)
+
+    def stop(self, grace: float) -> None:
+        servers = (self._server._inner, self._server._health_server)
+        for server in servers:
+            if server is not None:
+                self._on_loop(server.stop(grace), grace + STEP_TIMEOUT)
+
+    def emit(self, event: events.Event) -> None:
+        self._call(self._server._subscribers.tell, event)
+
+    def _call(self, action: Callable[..., object], *arguments: object) -> None:
+        loop = self._server._loop
+        if loop is None or loop.is_closed():
+            action(*arguments)
+        else:
+            loop.call_soon_threadsafe(action, *arguments)
+
+    def _on_loop(self, action: Coroutine[Any, Any, Any], timeout: float = STEP_TIMEOUT) -> None:
+        loop = self._server._loop
+        if loop is None or loop.is_closed():
+            action.close()
+            return
+        if _running_loop() is loop:  # started() runs on the loop itself: waiting for it there would be for ever
+            self._kept = loop.create_task(action)
+            return
+        asyncio.run_coroutine_threadsafe(action, loop).result(timeout)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def server(
+    migration_thread_pool: futures.Executor | None = None,
+    handlers: Sequence[grpc.GenericRpcHandler] | None = None,
+    interceptors: Sequence[Any] | None = None,
+    options: Sequence[tuple[str, Any]] | None = None,
+    maximum_concurrent_rpcs: int | None = None,
+    compression: grpc.Compression | None = None,
+    *,
+    xds: bool = False,
+    keepalive: ServerKeepalive | None = ServerKeepalive(),  # noqa: B008  # frozen
+    policy: DrainPolicy | None = None,
+    health: bool = True,
+    health_address: str | None = None,
+) -> Server:
+    """A server as `grpc.aio.server` makes it, that can leave without losing a call.
+
+    Args:
+        migration_thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression: as in `grpc.aio.server`.
+            The user's own `options` win over `keepalive`, and a clash is logged.
+        xds: refused: drain needs grpc's xDS machinery for itself.
+        keepalive: connection ages and pings; None sets no arguments.
+        policy: how to leave; None is `DrainPolicy()`. Environment variables override both (README lists them).
+        health: serve grpc.health.v1.Health, and flip it when leaving. False: yours to do.
+        health_address: a further address for health alone ("host:port"), which answers even where
+            `maximum_concurrent_rpcs` turns calls away. None: no such address.
+
+    Raises: ConfigurationError for what cannot work.
+    """
+    if xds:
+        raise ConfigurationError(XDS_REFUSED)
+    guard = AsyncGuard()
+    blueprint = Blueprint("aio", watch_async, guard, keepalive=keepalive, policy=policy, options=options,
+                          health=health, health_address=health_address)  # fmt: skip
+
+    def make(arguments: list[tuple[str, Any]]) -> Any:
+        return grpc.aio.server(migration_thread_pool, None, interceptors, arguments, maximum_concurrent_rpcs, compression)
+
+    made = Server(blueprint, make, guard)
+    if health:
+        made._serve_health()
+    made.add_generic_rpc_handlers(handlers or ())
+    return made
+
+
+@overload
+async def run(server: Server, /) -> DrainReport: ...
+@overload
+async def run(first: Server, second: Server, /, *more: Server) -> tuple[DrainReport, ...]: ...
+async def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
+    """Run servers together until SIGTERM or SIGINT, drain them together, and return their reports. See `Server.run`.
+
+    Raises ConfigurationError outside the main thread, and what `start()` raises (then the others are stopped). If the task is
+    cancelled the servers are stopped at once.
+    """
+    if not servers:
+        raise ConfigurationError("run() needs at least one server")
+    loop = asyncio.get_running_loop()
+    mailbox: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    with Signals(lambda number: loop.call_soon_threadsafe(mailbox.put_nowait, number)) as signals:
+        reports = asyncio.gather(*(asyncio.wrap_future(server._driver.report()) for server in servers))
+        listener = asyncio.ensure_future(_obey(mailbox, servers, signals))
+        try:
+            for server in servers:
+                if not server._begun and server.state is not State.STOPPED:
+                    await server.start()
+            await asyncio.wait([reports, listener], return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            await asyncio.gather(*(server.stop(0) for server in servers))
+            raise
+        finally:
+            listener.cancel()
+            if not reports.done():
+                reports.cancel()
+    done = tuple(reports.result())
+    return done[0] if len(done) == 1 else done
+
+
+async def _obey(mailbox: "asyncio.Queue[signal.Signals]", servers: Sequence[Server], signals: Signals) -> None:
+    """The first signal drains; the second forces the end and is raised again."""
+    number = await mailbox.get()
+    for server in servers:
+        if number == signal.SIGINT:
+            server._leave(Input.LEAVE, number.name)
+        else:
+            server.drain(number.name)
+    number = await mailbox.get()
+    ends = [asyncio.wrap_future(server._driver.report()) for server in servers]
+    for server in servers:
+        server._driver.request(Input.FORCE, f"second {number.name}")
+    await asyncio.wait(ends, timeout=2 * STEP_TIMEOUT)
+    signals.restore()
+    signal.raise_signal(number)

@@ -1,0 +1,25 @@
+"""Every error that drain raises: one root, and leaves divided by what the caller can do about it."""
+
+
+class DrainError(Exception):
+    """Root of all errors raised by drain."""
+
+
+class ConfigurationError(DrainError, ValueError):
+    """A setting, argument or environment variable is wrong: change it. The text names it, its value and the remedy."""
+
+
+class BindError(ConfigurationError, RuntimeError):
+    """A listening address cannot be had. A `RuntimeError` too, because that is what grpc raises for it."""
+
+
+class CapabilityError(DrainError):
+    """This process cannot do what was required of it (`goaway="require"`): the text says why, and what would cure it."""
+
+
+class TargetError(ConfigurationError):
+    """A channel target cannot be understood. The text shows the accepted forms."""
+
+
+class ResolutionError(DrainError):
+    """A target is well formed but cannot be resolved now."""

@@ -1,0 +1,143 @@
+"""What happens to a server, as frozen values in the past tense.
+
+`server.subscribe(callback)` hands them to the user's code; `drain._observe.structlog_sink` turns each into one log event.
+Times (`at`) are seconds of `time.monotonic()`; durations are seconds.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from drain.report import DrainReport
+
+
+class State(enum.Enum):
+    """Where a server stands. ANNOUNCING, CLOSING and FINISHING are the three phases of a drain."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    PAUSED = "paused"
+    ANNOUNCING = "announcing"
+    CLOSING = "closing"
+    FINISHING = "finishing"
+    STOPPED = "stopped"
+
+    @property
+    def draining(self) -> bool:
+        """True from the first moment of a drain on, and for ever after."""
+        return self in (State.ANNOUNCING, State.CLOSING, State.FINISHING, State.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The server moved from one state to another; `reason` is what moved it ("SIGTERM", "last call ended", ...)."""
+
+    previous: State
+    state: State
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoawayChosen:
+    """How this server will say goodbye: `goaway` is "lossless" or "classic", `reason` why."""
+
+    goaway: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackTaken:
+    """Something better was not to be had; `instead` is what is done now, `remedy` what would bring the better way back."""
+
+    what: str
+    instead: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class OptionOverridden:
+    """The user's own channel argument differs from the one drain would have set; `used` is what counts."""
+
+    name: str
+    ours: object
+    users: object
+    used: object
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """GOAWAY went out on every open connection while the server goes on accepting. `number` counts from 1."""
+
+    number: int
+    connections: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallersReturned:
+    """What a rotation showed: new calls (health and reflection apart) that came after it, within the return window."""
+
+    rotation: int
+    calls: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncingEnded:
+    """`why`: "nobody came back", "announce_timeout", "announce_delay", "skipped" or "forced"."""
+
+    why: str
+    rotations: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallsCancelled:
+    """Calls still in flight when the time was up were cancelled. `methods` as far as known."""
+
+    calls: int
+    methods: Mapping[str, int]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeersCut:
+    """Connections that were still open at the end (the peer never answered the GOAWAY) were closed by force."""
+
+    peers: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The drain is over; the report says what it cost."""
+
+    report: "DrainReport"
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """A step of the drain raised or outlasted its bound; the drain goes on without it."""
+
+    step: str
+    error: str
+    at: float
+
+
+Event: TypeAlias = (
+    StateChanged
+    | GoawayChosen
+    | FallbackTaken
+    | OptionOverridden
+    | Rotated
+    | CallersReturned
+    | AnnouncingEnded
+    | CallsCancelled
+    | PeersCut
+    | Drained
+    | StepFailed
+)

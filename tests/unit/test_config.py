@@ -1,0 +1,400 @@
+"""Settings: what is taken, what is refused and with which words, and what the environment overrides."""
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drain import config
+from drain.config import DrainPolicy, ServerKeepalive, Setting, settings_markdown, settings_table
+from drain.errors import ConfigurationError, DrainError
+
+OWNERS: dict[str, Callable[..., Any]] = {"ServerKeepalive": ServerKeepalive, "DrainPolicy": DrainPolicy}
+SETTINGS = tuple(settings_table())
+DURATIONS = tuple(s for s in SETTINGS if s.kind == "duration")
+each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
+each_duration = pytest.mark.parametrize("setting", DURATIONS, ids=lambda s: s.name)
+
+# A value other than the default that stands beside the defaults of all other fields, as text and as stored.
+ANOTHER: dict[str, tuple[str, Any]] = {
+    "max_connection_age": ("2m", 120.0),
+    "max_connection_age_grace": ("30s", 30.0),
+    "max_connection_idle": ("4m30s", 270.0),
+    "keepalive_time": ("1m", 60.0),
+    "keepalive_timeout": ("5", 5.0),
+    "permit_without_calls": ("yes", True),
+    "min_recv_ping_interval_without_data": ("10s", 10.0),
+    "max_ping_strikes": ("0", 0),
+    "goaway": ("Require", "require"),
+    "announce_timeout": ("0", 0.0),
+    "announce_min": ("2s", 2.0),
+    "rotation_interval": ("400ms", 0.4),
+    "return_window": ("0.25", 0.25),
+    "announce_delay": ("3s", 3.0),
+    "quiet_period": ("1s", 1.0),
+    "drain_timeout": ("1h", 3600.0),
+    "stream_grace": ("10s", 10.0),
+}
+
+
+def refusal(make: Callable[[], object]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    return str(caught.value)
+
+
+# -- values ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    assert {s.name: s.default for s in SETTINGS} == {
+        "max_connection_age": 300.0,
+        "max_connection_age_grace": None,
+        "max_connection_idle": None,
+        "keepalive_time": None,
+        "keepalive_timeout": None,
+        "permit_without_calls": None,
+        "min_recv_ping_interval_without_data": None,
+        "max_ping_strikes": None,
+        "goaway": "auto",
+        "announce_timeout": 8.0,
+        "announce_min": 1.0,
+        "rotation_interval": 0.5,
+        "return_window": 0.3,
+        "announce_delay": 5.0,
+        "quiet_period": 0.5,
+        "drain_timeout": 20.0,
+        "stream_grace": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        (90, 90.0),
+        (0.5, 0.5),
+        (timedelta(minutes=1, milliseconds=250), 60.25),
+        ("1m30s", 90.0),
+        ("250ms", 0.25),
+        ("1.5h", 5400.0),
+        ("1h2m3.5s", 3723.5),
+        ("+3s", 3.0),
+        ("90", 90.0),
+        (" 2.5 ", 2.5),
+        ("1e2", 100.0),
+        ("0", 0.0),
+    ],
+)
+def test_each_form_of_a_duration_is_stored_as_float_seconds(written: Any, seconds: float) -> None:
+    policy = DrainPolicy(announce_timeout=0, quiet_period=0, drain_timeout=written)
+    assert policy.drain_timeout == seconds
+    assert type(policy.drain_timeout) is float
+
+
+@given(st.integers(min_value=1, max_value=2**31 - 2))
+def test_every_form_of_the_same_duration_is_the_same(milliseconds: int) -> None:
+    """Text, numbers and timedelta agree to the millisecond, which is what grpc's arguments resolve."""
+    hours, rest = divmod(milliseconds, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    forms: tuple[Any, ...] = (
+        milliseconds / 1000,
+        timedelta(milliseconds=milliseconds),
+        f"{milliseconds}ms",
+        f"{hours}h{minutes}m{rest // 1000}s{rest % 1000}ms",
+        f"{milliseconds // 1000}.{milliseconds % 1000:03}s",
+        f"{milliseconds // 1000}.{milliseconds % 1000:03}",
+    )
+    assert {round(ServerKeepalive(keepalive_time=form).keepalive_time * 1000) for form in forms} == {milliseconds}  #
+    type: ignore[operator]
+
+
+@given(st.text(max_size=8) | st.from_regex(r"[-+0-9.hmsnuµ !]{1,8}", fullmatch=True))
+def test_any_text_is_a_duration_or_one_clear_error(text: str) -> None:
+    try:
+        policy = DrainPolicy(quiet_period=0, drain_timeout=text)
+    except ConfigurationError as error:
+        told = str(error)
+    else:
+        told = f"drain_timeout={policy.drain_timeout}"
+        assert 0 <= policy.drain_timeout < 2**31 / 1000
+    assert "drain_timeout=" in told
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "soon", "1m!30s", "1m 30s", "1mm", "2d", "1y", "ms", "1..5s", "nan", "inf", "1e999"]
+)
+@pytest.mark.parametrize("forms", [str, lambda text: text + " "])
+def test_text_that_is_no_go_duration_is_refused(wrong: str, forms: Callable[[str], str]) -> None:
+    """durationpy alone lets through what is between two parts, and reads "1mm" as a month."""
+    assert "drain_timeout" in refusal(lambda: DrainPolicy(drain_timeout=forms(wrong)))
+
+
+@pytest.mark.parametrize("wrong", [True, b"1s", float("nan"), float("inf"), 10**400, [], object(), 1j])
+@each_duration
+def test_what_is_no_duration_is_refused_by_name(setting: Setting, wrong: Any) -> None:
+    text = refusal(lambda: OWNERS[setting.owner](**{setting.name: wrong}))
+    assert f"{setting.owner}.{setting.name}=" in text
+    assert '"1m30s"' in text
+
+
+@pytest.mark.parametrize("wrong", [-0.001, -1, 2**31 / 1000, timedelta(days=25), "597h"])
+@each_duration
+def test_durations_out_of_range_are_refused_with_the_range(setting: Setting, wrong: Any) -> None:
+    """C-core keeps a C int of milliseconds; INT_MAX means never, for which None is written here."""
+    text = refusal(lambda: OWNERS[setting.owner](**{setting.name: wrong}))
+    assert f"{setting.owner}.{setting.name}=" in text
+    assert "2147483.646 s" in text
+
+
+@each_duration
+def test_zero_is_refused_where_it_would_close_connections_at_once(setting: Setting) -> None:
+    if setting.minimum == 0:
+        return
+    text = refusal(lambda: OWNERS[setting.owner](**{setting.name: 0}))
+    assert f"at least {setting.minimum:g} s" in text
+    assert setting.none is None or setting.none in text, "says what to write instead"
+
+
+@each_setting
+def test_none_is_taken_exactly_where_it_has_a_meaning(setting: Setting) -> None:
+    make = partial(OWNERS[setting.owner], **{setting.name: None})
+    if setting.none is not None:
+        assert getattr(make(), setting.name) is None
+    else:
+        assert f"{setting.owner}.{setting.name}=None" in refusal(make)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.0, True, "2", 2**31])
+def test_ping_strikes_are_a_whole_number(wrong: Any) -> None:
+    assert "max_ping_strikes" in refusal(lambda: ServerKeepalive(max_ping_strikes=wrong))
+
+
+@pytest.mark.parametrize("wrong", [1, 0, "yes"])
+def test_a_flag_is_a_bool(wrong: Any) -> None:
+    assert "permit_without_calls" in refusal(lambda: ServerKeepalive(permit_without_calls=wrong))
+
+
+@pytest.mark.parametrize("wrong", ["lossless", "AUTO", 1, ["auto"]])
+def test_goaway_is_one_of_three(wrong: Any) -> None:
+    text = refusal(lambda: DrainPolicy(goaway=wrong))
+    assert "goaway" in text
+    assert "'auto', 'require', 'classic'" in text
+
+
+def test_settings_are_frozen_keyword_only_comparable_and_hashable() -> None:
+    policy = DrainPolicy(drain_timeout="20s")
+    assert policy == DrainPolicy()
+    assert hash(policy) == hash(DrainPolicy())
+    with pytest.raises(AttributeError):
+        policy.drain_timeout = 3  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        DrainPolicy(3)  # type: ignore[arg-type, call-arg]
+    assert not hasattr(policy, "__dict__")
+
+
+def test_a_configuration_error_is_a_drain_error_and_a_value_error() -> None:
+    assert issubclass(ConfigurationError, DrainError)
+    assert issubclass(ConfigurationError, ValueError)
+
+
+# -- pairs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("owner", "values", "named"),
+    [
+        (DrainPolicy, {"announce_min": 9}, ("announce_min=9 s", "announce_timeout=8 s")),
+        (DrainPolicy, {"announce_timeout": 0.9}, ("announce_min=1 s", "announce_timeout=0.9 s")),
+        (DrainPolicy, {"announce_delay": 15}, ("announce_delay=15 s", "announce_timeout=8 s")),
+        (DrainPolicy, {"announce_delay": 6, "announce_timeout": 3}, ("announce_delay=6 s", "announce_timeout=3 s")),
+        (DrainPolicy, {"return_window": 0.6}, ("return_window=0.6 s", "rotation_interval=0.5 s")),
+        (DrainPolicy, {"rotation_interval": 0.2}, ("return_window=0.3 s", "rotation_interval=0.2 s")),
+        (
+            DrainPolicy,
+            {"announce_timeout": 0.7, "announce_min": 0},
+            ("announce_timeout=0.7 s", "rotation_interval=0.5 s"),
+        ),
+        (DrainPolicy, {"rotation_interval": 10}, ("announce_timeout=8 s", "rotation_interval=10 s")),
+        (DrainPolicy, {"quiet_period": 11}, ("quiet_period=11 s", "drain_timeout=20 s")),
+        (DrainPolicy, {"drain_timeout": 0}, ("quiet_period=0.5 s", "drain_timeout=0 s")),
+        (DrainPolicy, {"stream_grace": 21}, ("stream_grace=21 s", "drain_timeout=20 s")),
+        (
+            ServerKeepalive,
+            {"max_connection_age": None, "max_connection_age_grace": 30},
+            ("max_connection_age_grace=30 s", "max_connection_age"),
+        ),
+        (ServerKeepalive, {"max_connection_idle": 301}, ("max_connection_idle=301 s", "max_connection_age=300 s")),
+        (
+            ServerKeepalive,
+            {"max_ping_strikes": 0, "min_recv_ping_interval_without_data": 10},
+            ("min_recv_ping_interval_without_data=10 s", "max_ping_strikes=0"),
+        ),
+    ],
+)
+def test_a_contradictory_pair_names_both_values(owner: Any, values: dict[str, Any], named: tuple[str, str]) -> None:
+    text = refusal(lambda: owner(**values))
+    assert all(name in text for name in named), text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("owner", "values"),
+    [
+        (DrainPolicy, {"announce_timeout": 0, "announce_min": 9, "announce_delay": 30, "rotation_interval": 60}),
+        (DrainPolicy, {"announce_timeout": 3}),
+        (DrainPolicy, {"announce_timeout": 0.8, "announce_min": 0.8}),
+        (DrainPolicy, {"return_window": 0.5}),
+        (DrainPolicy, {"drain_timeout": 0, "quiet_period": 0, "stream_grace": 0}),
+        (DrainPolicy, {"stream_grace": 20, "quiet_period": 10}),
+        (ServerKeepalive, {"max_connection_age": None, "max_connection_idle": "24h"}),
+        (ServerKeepalive, {"keepalive_time": 10, "keepalive_timeout": 20}),
+        (ServerKeepalive, {"max_ping_strikes": 0, "min_recv_ping_interval_without_data": 0}),
+    ],
+)
+def test_what_only_looks_contradictory_is_taken(owner: Any, values: dict[str, Any]) -> None:
+    """Announcing skipped: its other settings do not matter. grpc takes a keepalive_timeout above keepalive_time."""
+    owner(**values)
+
+
+def test_a_short_announce_timeout_shortens_the_classic_announcement() -> None:
+    assert DrainPolicy().classic_announcement == 5
+    assert DrainPolicy(announce_timeout=3).classic_announcement == 3
+    assert DrainPolicy(announce_timeout=0).classic_announcement == 0
+
+
+# -- environment -----------------------------------------------------------------------------------------------------
+
+
+@each_setting
+def test_every_field_has_its_variable(setting: Setting) -> None:
+    assert setting.variable == f"DRAIN_{setting.name.upper()}"
+    text, value = ANOTHER[setting.name]
+    overridden = OWNERS[setting.owner]().overridden_by({setting.variable: text})
+    assert getattr(overridden, setting.name) == value != setting.default
+    untouched = [s.name for s in SETTINGS if s.owner == setting.owner and s.name != setting.name]
+    assert all(getattr(overridden, name) == getattr(OWNERS[setting.owner](), name) for name in untouched)
+
+
+@each_setting
+def test_a_wrong_variable_is_named_with_its_text(setting: Setting) -> None:
+    text = refusal(lambda: OWNERS[setting.owner]().overridden_by({setting.variable: "soon"}))
+    assert text.startswith(f"{setting.variable}='soon'")
+
+
+@each_setting
+def test_none_in_any_case_is_none_where_none_is_allowed(setting: Setting) -> None:
+    environ = {setting.variable: "None"}
+    if setting.none is not None:
+        assert getattr(OWNERS[setting.owner]().overridden_by(environ), setting.name) is None
+    else:
+        assert setting.variable in refusal(lambda: OWNERS[setting.owner]().overridden_by(environ))
+
+
+def test_the_environment_wins_over_code() -> None:
+    assert DrainPolicy(drain_timeout=5).overridden_by({"DRAIN_DRAIN_TIMEOUT": "40s"}) == DrainPolicy(drain_timeout=40)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"DRAIN_DRAIN_TIMEOUT": "", "DRAIN_GOAWAY": "  "},
+        # What Kubernetes injects for services called "drain", "drain-x" and "drain-announce".
+        {
+            "DRAIN_PORT": "tcp://10.0.0.1:50051",
+            "DRAIN_PORT_50051_TCP_ADDR": "10.0.0.1",
+            "DRAIN_X_SERVICE_HOST": "10.0.0.2",
+            "DRAIN_ANNOUNCE_SERVICE_PORT": "50051",
+        },
+        {"DRAIN_RUNTIME_DIR": "/run/drain", "drain_drain_timeout": "5s"},
+    ],
+)
+def test_the_same_object_comes_back_when_nothing_applies(environ: dict[str, str]) -> None:
+    policy, keepalive = DrainPolicy(), ServerKeepalive()
+    assert policy.overridden_by(environ) is policy
+    assert keepalive.overridden_by(environ) is keepalive
+
+
+@pytest.mark.parametrize("word", ["true", "1", "yes", "on", "TRUE", " On "])
+def test_flags_on(word: str) -> None:
+    assert ServerKeepalive().overridden_by({"DRAIN_PERMIT_WITHOUT_CALLS": word}).permit_without_calls is True
+
+
+@pytest.mark.parametrize("word", ["false", "0", "no", "off", "False"])
+def test_flags_off(word: str) -> None:
+    assert ServerKeepalive().overridden_by({"DRAIN_PERMIT_WITHOUT_CALLS": word}).permit_without_calls is False
+
+
+def test_a_contradiction_made_by_the_environment_names_the_variables() -> None:
+    text = refusal(lambda: DrainPolicy().overridden_by({"DRAIN_ANNOUNCE_MIN": "9s", "DRAIN_DRAIN_TIMEOUT": "30"}))
+    assert "announce_min=9 s" in text
+    assert "DRAIN_ANNOUNCE_MIN='9s'" in text
+    assert "DRAIN_DRAIN_TIMEOUT='30'" in text
+
+
+def test_two_variables_are_applied_together() -> None:
+    """Each alone would contradict the default of the other."""
+    environ = {"DRAIN_ANNOUNCE_MIN": "9s", "DRAIN_ANNOUNCE_TIMEOUT": "10s"}
+    assert DrainPolicy().overridden_by(environ) == DrainPolicy(announce_min=9, announce_timeout=10)
+
+
+def test_a_variable_means_the_same_to_every_class() -> None:
+    """Two classes with one field would fight for one variable."""
+    names = [s.name for s in SETTINGS]
+    assert len(set(names)) == len(names)
+
+
+# -- documentation ---------------------------------------------------------------------------------------------------
+
+
+@each_setting
+def test_every_field_is_documented(setting: Setting) -> None:
+    assert re.fullmatch(r"[A-Z].*\.", setting.meaning)
+    assert setting.unit
+    assert setting.default_text
+    assert setting.default is not None or setting.none is not None
+    assert "|" not in setting.meaning + (setting.none or "") + setting.unit, "it is a cell of a Markdown table"
+
+
+@each_setting
+def test_keepalive_fields_name_their_argument_and_policy_fields_have_none(setting: Setting) -> None:
+    assert bool(setting.arguments) == (setting.owner == "ServerKeepalive")
+    assert all(name.startswith("grpc.") for name in setting.arguments)
+
+
+def test_the_markdown_table_has_a_row_for_every_field() -> None:
+    head, rule, *rows = settings_markdown().splitlines()
+    assert len(rows) == len(SETTINGS)
+    assert {line.count("|") for line in (head, rule, *rows)} == {6}
+    for setting, row in zip(SETTINGS, rows, strict=True):
+        assert f"`{setting.owner}.{setting.name}`" in row
+        assert f"`{setting.variable}`" in row
+
+
+def test_the_signatures_take_every_field_by_keyword() -> None:
+    for owner, made in OWNERS.items():
+        parameters = inspect.signature(made).parameters
+        assert list(parameters) == [s.name for s in SETTINGS if s.owner == owner]
+        assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_importing_settings_imports_neither_grpc_nor_a_parser() -> None:
+    """`durationpy` waits for the first text such as "1m30s"."""
+    code = (
+        "import sys, drain.config as c; c.DrainPolicy(drain_timeout=30); "
+        "print([m for m in ('grpc', 'durationpy', 'kubernetes', 'asyncio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_names_are_there() -> None:
+    assert all(hasattr(config, name) for name in config.__all__)
