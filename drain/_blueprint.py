@@ -99,13 +99,17 @@ class Blueprint:
         handlers = tuple(handlers)
         for handler in handlers:
             if getattr(handler, "service", None) is None:  # grpc's own check and words, at the same moment
-                raise AttributeError(f'"{handler}" must conform to grpc.GenericRpcHandler type but does not have "service" method!')
+                raise AttributeError(
+                    f'"{handler}" must conform to grpc.GenericRpcHandler type but does not have "service" method!'
+                )
             self._refuse_second_health(getattr(handler, "service_name", lambda: None)())
         counted = self._watched.generic(handlers)
         self.handlers += counted
         return counted
 
-    def add_registered(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> dict[str, grpc.RpcMethodHandler]:
+    def add_registered(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> dict[str, grpc.RpcMethodHandler]:
         """Keep what generated code registers; returns the counted twins."""
         self._refuse_second_health(service)
         counted = self._watched.registered(service, handlers)
@@ -128,8 +132,8 @@ class Blueprint:
             return None
         server = make()
         for port in self.health_ports:
-            port.reservation.release()
             port.give_to(server)
+            port.reservation.release()
         return server
 
     def _refuse_second_health(self, service: str | None) -> None:
@@ -142,7 +146,7 @@ class Blueprint:
     # Deciding.
 
     def options(self, *, lossless: bool) -> ServerOptions:
-        """grpc's channel arguments, and what the user's own do to ours."""
+        """Grpc's channel arguments, and what the user's own do to ours."""
         return server_options(self.keepalive, self._user_options, lossless=lossless)
 
     def choice(self) -> Choice:
@@ -160,7 +164,9 @@ class Blueprint:
     def _fall_back(self, reason: str, remedy: str, emit: Callable[[events.Event], None]) -> None:
         self._choice = Choice("classic", reason, remedy)
         if self.policy.goaway == "require":
-            raise CapabilityError(f'goaway="require", but lossless GOAWAY is not to be had: {reason}. Remedy: {remedy}.')
+            raise CapabilityError(
+                f'goaway="require", but lossless GOAWAY is not to be had: {reason}. Remedy: {remedy}.'
+            )
         emit(events.FallbackTaken("lossless GOAWAY", "classic drain", reason, remedy))
 
     # Building.
@@ -173,7 +179,11 @@ class Blueprint:
             try:
                 listener = Listener(ControlPlane.shared())
             except (OSError, ConfigurationError) as error:
-                self._fall_back(f"the control plane's socket cannot be had: {error}", "set DRAIN_RUNTIME_DIR to a folder of your own", emit)
+                self._fall_back(
+                    f"the control plane's socket cannot be had: {error}",
+                    "set DRAIN_RUNTIME_DIR to a folder of your own",
+                    emit,
+                )
         elif self.policy.goaway != "classic":
             self._fall_back(choice.reason, choice.remedy, emit)
         for clash in self.options(lossless=listener is not None).clashes:
@@ -207,7 +217,9 @@ class Blueprint:
 
     def listens(self) -> bool:
         """Whether this process listens on every address by now."""
-        return not can_see() or len(listening(self.port_numbers, self.paths)) == len(self.port_numbers) + len(self.paths)
+        return not can_see() or len(listening(self.port_numbers, self.paths)) == len(self.port_numbers) + len(
+            self.paths
+        )
 
     def not_listening(self, listener: Listener, emit: Callable[[events.Event], None]) -> None:
         """The Listener did not come in time: fall back to the classic way, or fail where lossless is required."""
@@ -217,7 +229,9 @@ class Blueprint:
     def fall_back_from(self, listener: Listener, reason: str, emit: Callable[[events.Event], None]) -> None:
         """What should have worked here did not."""
         listener.detach()
-        self._fall_back(reason, 'report it, with the version of grpcio; until then goaway="classic" asks for no more', emit)
+        self._fall_back(
+            reason, 'report it, with the version of grpcio; until then goaway="classic" asks for no more', emit
+        )
 
     def release(self) -> None:
         """Give the reserved addresses up: grpc holds them now, or nobody wants them any more."""

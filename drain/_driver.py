@@ -16,7 +16,7 @@ from typing import Protocol
 from drain import events
 from drain._account import Account
 from drain._core.lifecycle import Effect, Input, handle
-from drain._core.phases import Announcing, Closing, FixedAnnouncing, Finishing, Over, Rotate, Step
+from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
 from drain._grpc.inflight import Gauge, Ledger
 from drain._grpc.listening import stop_listening
 from drain._grpc.lossless import Listener
@@ -34,12 +34,12 @@ POLL_IDLE = 0.005  # the same when only connections have yet to close: they do s
 class Crew(Protocol):
     """The user's side of a server: how a flavour does what the driver asks. Every method is bounded and may raise."""
 
-    def flip_health(self, leaving: bool) -> None: ...  # noqa: D102
-    def tell_handlers(self) -> None: ...  # noqa: D102
-    def end_watches(self) -> None: ...  # noqa: D102
-    def end_streams(self, reason: str) -> None: ...  # noqa: D102
-    def stop(self, grace: float) -> None: ...  # noqa: D102  # cancels what is still in flight after grace seconds
-    def emit(self, event: events.Event) -> None: ...  # noqa: D102
+    def flip_health(self, leaving: bool) -> None: ...
+    def tell_handlers(self) -> None: ...
+    def end_watches(self) -> None: ...
+    def end_streams(self, reason: str) -> None: ...
+    def stop(self, grace: float) -> None: ...  # cancels what is still in flight after grace seconds
+    def emit(self, event: events.Event) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ class Driver:
                 window=policy.return_window,
             )
         elif state is State.ANNOUNCING:
-            self._announcing = FixedAnnouncing(now, delay=policy.announce_delay)
+            self._announcing = FixedAnnouncing(now, delay=policy.classic_announcement)
         elif state is State.CLOSING:
             self._deadline = min(now + policy.drain_timeout, self._deadline or float("inf"))
             self._end_streams_at = None if policy.stream_grace is None else now + policy.stream_grace
@@ -304,9 +304,9 @@ class Driver:
 
     def _send_goaway(self) -> None:
         self._account.closing(self._gauge.flow())
-        if self._means is not None and self._means.listener is not None:
-            if not self._means.listener.remove().wait(STEP_TIMEOUT):
-                self._failed("sending GOAWAY", TimeoutError("the removal of the Listener was not taken in time"))
+        listener = self._means.listener if self._means is not None else None
+        if listener is not None and not listener.remove().wait(STEP_TIMEOUT):
+            self._failed("sending GOAWAY", TimeoutError("the removal of the Listener was not taken in time"))
 
     def _cancel(self) -> None:
         in_flight = self._gauge.flow().in_flight

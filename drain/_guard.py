@@ -7,7 +7,9 @@ if the variable is in the environment before grpc's core reads it, when it is fi
 `drain._grpc.capability` finds out here and keeps to the classic way.
 """
 
+import importlib.util
 import os
+import re
 import sys
 
 VARIABLE = "GRPC_EXPERIMENTS"
@@ -39,9 +41,27 @@ def protect() -> None:
         return
     if "grpc._cython.cygrpc" in sys.modules:
         cured = is_cured(_at_birth())
-        return
-    os.environ[VARIABLE] = with_cure(os.environ.get(VARIABLE))
-    cured = True
+    elif _older_than_the_ailment():
+        cured = False
+    else:
+        os.environ[VARIABLE] = with_cure(os.environ.get(VARIABLE))
+        cured = True
+
+
+def _older_than_the_ailment() -> bool:
+    """grpcio before 1.84 needs no cure, and before 1.82 would complain on stderr of an unknown experiment.
+
+    Found from the name of the installed distribution's folder: asking importlib.metadata would cost more than all of drain.
+    """
+    found = importlib.util.find_spec("grpc")
+    if found is None or found.origin is None:
+        return False
+    try:
+        names = os.listdir(os.path.dirname(os.path.dirname(found.origin)))
+    except OSError:
+        return False
+    versions = [match for name in names if (match := re.fullmatch(r"grpcio-(\d+)\.(\d+)\..*\.dist-info", name))]
+    return len(versions) == 1 and (int(versions[0][1]), int(versions[0][2])) < (1, 84)
 
 
 def _at_birth() -> str | None:

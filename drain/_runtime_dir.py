@@ -30,10 +30,13 @@ def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
     if not stat.S_ISDIR(found.st_mode):
         raise ConfigurationError(f"run-time directory {path}: is a link or a file, not a directory. {_REMEDY}")
     if found.st_uid != os.geteuid():
-        raise ConfigurationError(f"run-time directory {path}: belongs to user {found.st_uid}, not to us ({os.geteuid()}). {_REMEDY}")
+        raise ConfigurationError(
+            f"run-time directory {path}: belongs to user {found.st_uid}, not to us ({os.geteuid()}). {_REMEDY}"
+        )
     if found.st_mode & 0o077:
         raise ConfigurationError(
-            f"run-time directory {path}: mode {stat.S_IMODE(found.st_mode):04o} lets others in. chmod 700 it, or set DRAIN_RUNTIME_DIR."
+            f"run-time directory {path}: mode {stat.S_IMODE(found.st_mode):04o} lets others in. "
+            "chmod 700 it, or set DRAIN_RUNTIME_DIR to a folder of your own."
         )
     return path
 
@@ -57,13 +60,17 @@ def new_socket_path(kind: str, directory: Path) -> Path:
         suffix = f"-{attempt}" if attempt else ""
         path = directory / f"{kind}-{os.getpid()}{suffix}.sock"
         if len(os.fsencode(path)) > MOST_PATH:
-            raise ConfigurationError(f"socket {path}: longer than {MOST_PATH} characters. Set DRAIN_RUNTIME_DIR to a shorter path.")
+            raise ConfigurationError(
+                f"socket {path}: longer than {MOST_PATH} characters. Set DRAIN_RUNTIME_DIR to a shorter path."
+            )
         if not os.path.lexists(path):
             return path
         if _is_dead_socket(path):
             path.unlink(missing_ok=True)
             return path
-    raise ConfigurationError(f"run-time directory {directory}: full of {kind} sockets. Clear it, or set DRAIN_RUNTIME_DIR.")
+    raise ConfigurationError(
+        f"run-time directory {directory}: full of {kind} sockets. Clear it, or set DRAIN_RUNTIME_DIR."
+    )
 
 
 def _sweep(kind: str, directory: Path) -> None:

@@ -33,13 +33,15 @@ from drain.report import DrainReport
 _HEALTH_WORKERS = 2
 
 
-class Server(grpc.Server):  # type: ignore[misc]  # grpc is not typed
+class Server(grpc.Server):
     """A `grpc.Server` that leaves without losing a call. Made by `drain.server(...)`; every method is thread safe.
 
     Everything of `grpc.Server` works as ever. `stop(grace)` keeps grpc's contract and becomes lossless.
     """
 
-    def __init__(self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]], bool], grpc.Server], guard: SyncGuard) -> None:
+    def __init__(
+        self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]], bool], grpc.Server], guard: SyncGuard
+    ) -> None:
         self._blueprint, self._make, self._guard = blueprint, make, guard
         self._subscribers = Subscribers()
         self._lock = threading.Lock()
@@ -60,7 +62,9 @@ class Server(grpc.Server):  # type: ignore[misc]  # grpc is not typed
         if self._inner is not None:
             self._inner.add_generic_rpc_handlers(counted)
 
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> None:
         """As in grpc: called by generated code, before start."""
         counted = self._blueprint.add_registered(service_name, method_handlers)
         if self._inner is not None:
@@ -158,7 +162,10 @@ class Server(grpc.Server):  # type: ignore[misc]  # grpc is not typed
         return run(self)
 
     def drain(self, reason: str = "drain()") -> "futures.Future[DrainReport]":
-        """Leave: announcing, closing, finishing. Returns at once; any number of calls get the same report. Before start: over at once."""
+        """Leave: announcing, closing, finishing. Returns at once; every caller gets the same report.
+
+        Before start it is over at once.
+        """
         report = self._driver.report()
         what = Input.DRAIN if self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
         self._leave(what, reason)

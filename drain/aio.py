@@ -33,7 +33,7 @@ from drain.report import DrainReport
 __all__ = ["Server", "run", "server"]
 
 
-class Server(grpc.aio.Server):  # type: ignore[misc]  # grpc is not typed
+class Server(grpc.aio.Server):
     """A `grpc.aio.Server` that leaves without losing a call. Made by `drain.aio.server(...)`.
 
     Everything of `grpc.aio.Server` works as ever. `stop(grace)` keeps grpc's contract and becomes lossless. It may be made
@@ -59,7 +59,9 @@ class Server(grpc.aio.Server):  # type: ignore[misc]  # grpc is not typed
         if self._inner is not None:
             self._inner.add_generic_rpc_handlers(counted)
 
-    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> None:
         """As in grpc: called by generated code, before start."""
         counted = self._blueprint.add_registered(service_name, method_handlers)
         if self._inner is not None:
@@ -106,7 +108,9 @@ class Server(grpc.aio.Server):  # type: ignore[misc]  # grpc is not typed
         if listener is not None:
             holder, option = fetcher_option(listener.options)
             if option is None:
-                blueprint.fall_back_from(listener, "this grpcio keeps its config fetcher where it cannot be found", emit)
+                blueprint.fall_back_from(
+                    listener, "this grpcio keeps its config fetcher where it cannot be found", emit
+                )
                 listener = None
         self._health_server = blueprint.build_health(self._make_health)
         inner, gauge = blueprint.build(lambda options: self._make([*options, option] if option else options), listener)
@@ -186,7 +190,9 @@ class Server(grpc.aio.Server):  # type: ignore[misc]  # grpc is not typed
         """
         if self.goaway != "lossless":
             raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
-        return await asyncio.wait_for(asyncio.wrap_future(self._driver.request(Input.ROTATE, "rotate()")), 2 * STEP_TIMEOUT)
+        return await asyncio.wait_for(
+            asyncio.wrap_future(self._driver.request(Input.ROTATE, "rotate()")), 2 * STEP_TIMEOUT
+        )
 
     async def pause(self) -> None:
         """Drain without dying: NOT_SERVING and one rotation (lossless only), still accepting. Returns when done."""
@@ -213,7 +219,7 @@ class Server(grpc.aio.Server):  # type: ignore[misc]  # grpc is not typed
 
     @property
     def health(self) -> AsyncHealth:
-        """The health service: `await server.health.set(name, status)`. Every name but `liveness` flips while the server leaves."""
+        """The health service: `await server.health.set(name, status)`. Every name but `liveness` flips on leaving."""
         if self._health is None:
             raise ConfigurationError("this server was made with health=False")
         return self._health
@@ -336,7 +342,9 @@ def server(
                           health=health, health_address=health_address)  # fmt: skip
 
     def make(arguments: list[tuple[str, Any]]) -> Any:
-        return grpc.aio.server(migration_thread_pool, None, interceptors, arguments, maximum_concurrent_rpcs, compression)
+        return grpc.aio.server(
+            migration_thread_pool, None, interceptors, arguments, maximum_concurrent_rpcs, compression
+        )
 
     made = Server(blueprint, make, guard)
     if health:
@@ -366,7 +374,8 @@ async def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
             for server in servers:
                 if not server._begun and server.state is not State.STOPPED:
                     await server.start()
-            await asyncio.wait([reports, listener], return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [reports, listener]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
             await asyncio.gather(*(server.stop(0) for server in servers))
             raise

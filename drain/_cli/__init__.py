@@ -15,16 +15,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["exec"]:
-        from drain._cli import exec as exec_
+        from drain._cli import exec as exec_  # noqa: PLC0415 - costs nothing if not used
 
         return exec_.main(words[1:])
     if words == ["--version"]:
-        from importlib.metadata import version
+        from importlib.metadata import version  # noqa: PLC0415
 
         print(f"drain {version('grpc-drain')}")
         return 0
     try:
-        from drain._cli import root
+        from drain._cli import root  # noqa: PLC0415 - needs the extra
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise

@@ -63,6 +63,7 @@ MAX_LAG = 6.0  # announce_timeout is 8 s: a balancer that learns later than that
     help="Write the page.",
 )
 def command(
+    *,
     servers: int,
     callers: int,
     rounds: int,

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ[_guard.VARIABLE] = _guard.with_cure(os.environ.get(_guard.VARIABLE))
     _restore_signals()
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606 - that is the point
     except (FileNotFoundError, NotADirectoryError) as error:
         return _failed(command[0], error, NOT_FOUND)
     except (OSError, ValueError) as error:

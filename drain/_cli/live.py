@@ -1,4 +1,4 @@
-"""Live progress of the demo on stderr, a line a run. Quiet where nobody watches (not a terminal); rich minds NO_COLOR."""
+"""Live progress of the demo on stderr, a line a run. Quiet where no terminal is; rich minds NO_COLOR."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

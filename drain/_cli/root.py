@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import click
-import rich as rich  # here, so that its absence is told before a command runs half way
+import rich  # noqa: F401 - here, so that its absence is told before a command runs half way
 
 COMMANDS = {"demo": "drain._cli.demo"}
 EXEC = "Run a program with the environment that lossless GOAWAY needs."
@@ -31,7 +31,7 @@ class Lazy(click.Group):
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="grpc-drain", message="drain %(version)s")
 def drain() -> None:
-    """gRPC servers that leave without failing one call."""
+    """Graceful drain for gRPC servers: they leave without failing one call."""
 
 
 def run(words: Sequence[str]) -> int:

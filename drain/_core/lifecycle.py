@@ -87,8 +87,10 @@ TABLE: dict[tuple[State, Input], Outcome] = {
 }
 
 REFUSED = frozenset(
-    (state, what) for state in State
-    if state.draining or state is State.STARTING for what in (Input.PAUSE, Input.RESUME)
+    (state, what)
+    for state in State
+    if state.draining or state is State.STARTING
+    for what in (Input.PAUSE, Input.RESUME)
 )
 
 

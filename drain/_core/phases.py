@@ -1,11 +1,12 @@
 """When each phase of a drain is over. Pure: the time and what was observed come in, a step comes out.
 
-Each phase answers `step(now, ...)` with what to do next: `Wait` until a time (ask again then, or sooner if you like),
+Each phase answers `step(now, ...)` with what to do next: `Wait` until a time (ask again then, or sooner),
 `Rotate`, or `Over`. Times are seconds of one monotonic clock.
 
 **Leaving by observation** (Announcing): a rotation sends GOAWAY to everybody while the server goes on accepting, so it costs no
 call and asks a question: who still comes here? Whoever's balancer has not yet learned that we are leaving comes back and is
-served; when nobody comes back, everybody knows, and closing is safe. It needs no permission, and no knowledge of what is in front.
+served; when nobody comes back, everybody knows, and closing is safe. It needs no permission and no knowledge of what is in
+front.
 """
 
 from dataclasses import dataclass

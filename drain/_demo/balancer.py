@@ -174,7 +174,8 @@ class Balancer:
         if not table:
             raise ConnectionRefusedError("no backend in the table")
         self._turn += 1
-        backend = random.choice(table) if self.choice == "random" else table[self._turn % len(table)]
+        turn = random.randrange(len(table)) if self.choice == "random" else self._turn % len(table)  # noqa: S311
+        backend = table[turn]
         backend.connections += 1
         host, _, port = backend.address.rpartition(":")
         await asyncio.get_running_loop().create_connection(lambda: Backend(client), host, int(port))

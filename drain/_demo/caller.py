@@ -89,7 +89,7 @@ class Caller:
     def _stream(self, method: "grpc.UnaryStreamMultiCallable[bytes, bytes]") -> str:
         answers = []
         for answer in method(b"%d" % MESSAGES, timeout=self.shape.timeout):
-            answers.append(answer)  # noqa: PERF402 - each at the time when it comes
+            answers.append(answer)
             self._answered()
         if len(answers) != MESSAGES:
             raise TruncatedError(f"{len(answers)} of {MESSAGES} messages, then OK")

@@ -3,75 +3,40 @@
 Colours are classes, so that the page's style sheet can have a light and a dark set; nothing here needs a script.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from drain._demo.incidents import incidents
 from drain._demo.results import Run, Span
 
 WIDTH, LEFT, RIGHT = 1120, 92, 12
-AREA = 150  # height of the calls
-FAILED = 54  # height of the failed calls below them
+TOP, CALLS, FAILED, AXIS = 10, 150, 54, 26  # heights, from the top down; the lanes are between the last two
 LANE, LISTED, GAP = 18, 4, 12
-TOP, AXIS = 10, 26
+THINNEST = 3
+DEEPEST = FAILED - 26  # the tallest bar of failed calls: their number has to fit below
 POINTS = 300  # along the time axis: the page stays small however long the run was
-INCIDENT = 0.6  # seconds without a failed call that part one incident from the next
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """Failed calls that belong together."""
-
-    start: float
-    end: float
-    by_status: Mapping[str, int]
-
-    @property
-    def calls(self) -> int:
-        """How many."""
-        return sum(self.by_status.values())
-
-
-def incidents(run: Run) -> list[Incident]:
-    """The failed calls, grouped: a restart begins a new group, and so does a while without failed calls."""
-    bucket, failed = run.load.bucket, run.load.failed
-    signals = [int(restart.signalled / bucket) for restart in run.restarts]
-    groups: list[list[tuple[int, Counter[str]]]] = []
-    for index, column in enumerate(zip(*failed.values(), strict=True)):
-        counts = Counter({status: count for status, count in zip(failed, column, strict=True) if count})
-        last = groups[-1][-1][0] if groups else -1
-        if counts and (
-            last < 0 or (index - last) * bucket > INCIDENT or any(last < signal <= index for signal in signals)
-        ):
-            groups.append([])
-        if counts:
-            groups[-1].append((index, counts))
-    return [_incident(group, bucket) for group in groups]
-
-
-def _incident(group: Sequence[tuple[int, Counter[str]]], bucket: float) -> Incident:
-    by_status = sum((counts for _, counts in group), Counter[str]())
-    return Incident(group[0][0] * bucket, (group[-1][0] + 1) * bucket, by_status)
-
-
-def coarser(counts: Sequence[int], factor: int) -> list[int]:
-    """The same counts in wider buckets."""
-    return [sum(counts[start : start + factor]) for start in range(0, len(counts), factor)]
+STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600)  # seconds between two marks of the axis, 16 marks at most
+SERVER_COLOURS, STATUS_COLOURS = 6, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Draws runs to one scale, so that they can be compared: `seconds` wide, `peak` calls a second high.
+    """Draws runs to one scale, so that they can be compared.
 
-    `factor` load buckets make one point of the chart; `worst` is the most failed calls that one point of any run has.
+    Attributes:
+        seconds: how long the longest run was.
+        bucket: width of the runs' buckets in seconds.
+        factor: buckets that make one point of the chart.
+        peak: the most successful calls in one point of any run.
+        worst: the most failed calls in one point of any run.
     """
 
     seconds: float
-    peak: float
-    worst: int
-    factor: int
     bucket: float
+    factor: int
+    peak: int
+    worst: int
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> "Chart":
@@ -79,16 +44,8 @@ class Chart:
         seconds = max(run.load.duration for run in runs)
         bucket = runs[0].load.bucket
         factor = max(2, round(seconds / bucket / POINTS))
-        columns = [
-            [sum(c) for c in zip(*(coarser(n, factor) for n in run.load.calls.values()), strict=True)] for run in runs
-        ]
-        failed = [
-            [sum(c) for c in zip(*(coarser(n, factor) for n in run.load.failed.values()), strict=True)] for run in runs
-        ]
-        peak = max((max(column, default=0) for column in columns), default=0) / (bucket * factor)
-        return cls(
-            seconds, max(peak, 1.0), max((max(column, default=0) for column in failed), default=0), factor, bucket
-        )
+        peak = max(_highest(run.load.calls.values(), factor) for run in runs)
+        return cls(seconds, bucket, factor, peak, max(_highest(run.load.failed.values(), factor) for run in runs))
 
     @property
     def step(self) -> float:
@@ -99,90 +56,117 @@ class Chart:
         """Where a time is."""
         return round(LEFT + seconds / self.seconds * (WIDTH - LEFT - RIGHT), 1)
 
-    def y(self, calls_per_second: float) -> float:
-        """Where a rate is."""
-        return round(TOP + AREA * (1 - calls_per_second / self.peak / 1.05), 1)
+    def y(self, calls: float) -> float:
+        """Where a number of calls in one point is."""
+        return round(TOP + CALLS * (1 - calls / max(1, self.peak) / 1.05), 1)
 
     def svg(self, run: Run, label: str) -> str:
         """The whole picture of one run."""
-        lanes = TOP + AREA + FAILED
-        height = lanes + len(run.servers) * (LANE + LISTED + GAP) + AXIS
+        lanes = TOP + CALLS + FAILED
+        bottom = lanes + len(run.servers) * (LANE + LISTED + GAP)
+        data = f'data-step="{self.step}" data-left="{LEFT}" data-right="{WIDTH - RIGHT}" data-seconds="{self.seconds}"'
         parts = [
-            f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}" data-step="{self.step}" '
-            f'data-left="{LEFT}" data-right="{self.x(self.seconds)}" data-seconds="{self.seconds:.3f}">',
-            *self._grid(run, height - AXIS),
+            f'<svg viewBox="0 0 {WIDTH} {bottom + AXIS}" role="img" aria-label="{escape(label)}" {data}>',
+            *self._grid(run, bottom),
             *self._areas(run),
             *self._failures(run),
         ]
         for number, server in enumerate(run.servers):
             parts += self._lane(run, server, number, lanes + number * (LANE + LISTED + GAP))
-        return "\n".join(
-            [*parts, f'<line class="cursor" y1="{TOP}" y2="{height - AXIS}" visibility="hidden"/>', "</svg>"]
-        )
+        return "\n".join([*parts, f'<line class="cursor" y1="{TOP}" y2="{bottom}" visibility="hidden"/>', "</svg>"])
 
     def _grid(self, run: Run, bottom: float) -> Iterator[str]:
-        every = next(
-            step for step in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800) if self.seconds / step <= 16 or step == 1800
-        )
+        every = next((step for step in STEPS if self.seconds / step <= 16), STEPS[-1])
         for second in range(0, int(self.seconds) + 1, every):
-            x = self.x(second)
-            yield f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{bottom}"/>'
-            yield f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{second} s</text>'
-        rate = _round_number(self.peak)
-        for calls in (rate / 2, rate):
-            yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{self.y(calls)}" y2="{self.y(calls)}"/>'
-            yield f'<text class="tick" x="{LEFT - 8}" y="{self.y(calls) + 4}" text-anchor="end">{calls:,.0f}/s</text>'
-        yield f'<text class="tick" x="{LEFT - 8}" y="{self.y(0) + 4}" text-anchor="end">0</text>'
+            yield _line("grid", self.x(second), self.x(second), TOP, bottom)
+            yield _text("tick", self.x(second), bottom + 16, f"{second} s", "middle")
+        round_rate = _round_number(self.peak / self.step)
+        for rate in (round_rate / 2, round_rate):
+            y = self.y(rate * self.step)
+            yield _line("grid", LEFT, WIDTH - RIGHT, y, y)
+            yield _text("tick", LEFT - 8, y + 4, f"{rate:,.0f}/s", "end")
+        yield _text("tick", LEFT - 8, self.y(0) + 4, "0", "end")
         if run.load.duration < self.seconds * 0.97:
             x = self.x(run.load.duration)
-            yield f'<line class="end" x1="{x}" x2="{x}" y1="{TOP}" y2="{bottom}"/>'
-            yield f'<text class="note" x="{x + 8}" y="{self.y(0) - 10}">all restarted after {run.load.duration:.0f} s</text>'
+            yield _line("end", x, x, TOP, bottom)
+            yield _text("note", x + 10, self.y(0) - 10, f"all restarted after {run.load.duration:.0f} s")
 
     def _areas(self, run: Run) -> Iterator[str]:
-        floor = [0.0] * int(run.load.duration / self.step)  # whole points only: the last one is but a part
+        points = int(run.load.duration / self.step)  # whole ones only
+        floor = [0] * points
         for number, server in enumerate(run.servers):
-            counts = coarser(run.load.calls.get(server, ()), self.factor)[: len(floor)] or [0] * len(floor)
-            top = [low + count / self.step for low, count in zip(floor, counts, strict=True)]
-            there = " ".join(f"{self.x((n + 0.5) * self.step)},{self.y(v)}" for n, v in enumerate(top))
-            back = " ".join(f"{self.x((n + 0.5) * self.step)},{self.y(v)}" for n, v in reversed(list(enumerate(floor))))
-            yield f'<polygon class="s{number % 6}" points="{there} {back}"><title>{escape(server)}</title></polygon>'
+            counts = coarser(run.load.calls.get(server, (0,) * points * self.factor), self.factor)
+            top = [low + count for low, count in zip(floor, counts, strict=False)]
+            there = [f"{self.x((n + 0.5) * self.step)},{self.y(value)}" for n, value in enumerate(top)]
+            back = [f"{self.x((n + 0.5) * self.step)},{self.y(value)}" for n, value in enumerate(floor)]
+            outline = " ".join([*there, *reversed(back)])
+            yield f'<polygon class="s{number % SERVER_COLOURS}" points="{outline}"/>'
             floor = top
 
     def _failures(self, run: Run) -> Iterator[str]:
-        zero = TOP + AREA
-        yield f'<line class="zero" x1="{LEFT}" x2="{self.x(run.load.duration)}" y1="{zero}" y2="{zero}"/>'
-        yield f'<text class="tick" x="{LEFT - 8}" y="{zero + 19}" text-anchor="end">failed</text>'
+        zero = TOP + CALLS
+        yield _line("zero", LEFT, self.x(run.load.duration), zero, zero)
+        yield _text("tick", LEFT - 8, zero + 19, "failed", "end")
         if not run.load.lost:
-            yield f'<text class="none" x="{LEFT + 8}" y="{zero + 20}">none: not one call failed</text>'
-        depth = [0.0] * len(next(iter(run.load.failed.values()), ()))
+            yield _text("none", LEFT + 8, zero + 20, "none")
+        depths: dict[int, float] = {}
         for number, status in enumerate(run.load.lost_by_status):
-            for index, count in enumerate(coarser(run.load.failed[status], self.factor)):
+            for point, count in enumerate(coarser(run.load.failed[status], self.factor)):
                 if count:
-                    tall = count / self.worst * (FAILED - 26)
-                    x, wide = self.x(index * self.step), max(2.0, self.x(self.step) - LEFT - 0.5)
-                    yield f'<rect class="f{number % 4}" x="{x}" y="{zero + 1 + depth[index]:.1f}" width="{wide:.1f}" height="{max(1.5, tall):.1f}"/>'
-                    depth[index] += tall
+                    depth = depths.get(point, 0.0)
+                    tall = count / self.worst * DEEPEST
+                    wide = self.x(self.step) - LEFT - 0.5
+                    kind = f"f{number % STATUS_COLOURS}"
+                    yield _rect(kind, self.x(point * self.step), zero + 1 + depth, max(2.0, wide), max(1.5, tall))
+                    depths[point] = depth + tall
         for incident in incidents(run):
-            x = self.x((incident.start + incident.end) / 2)
             why = ", ".join(f"{count} {status}" for status, count in incident.by_status.items())
-            yield f'<text class="lost" x="{x}" y="{zero + FAILED - 12}" text-anchor="middle">{incident.calls}<title>{escape(why)}</title></text>'
+            x = self.x((incident.start + incident.end) / 2)
+            yield _text("lost", x, zero + FAILED - 12, f"{incident.calls:,}", "middle", why)
 
     def _lane(self, run: Run, server: str, number: int, y: float) -> Iterator[str]:
-        yield f'<rect class="s{number % 6}" x="8" y="{y + 4}" width="10" height="10" rx="2"/>'
-        yield f'<text class="name" x="24" y="{y + 13.5}">{escape(server)}</text>'
-        for span in (span for span in run.spans if span.server == server):
-            yield self._band(span, f"p-{span.phase}", y, LANE, 2)
-        for span in (span for span in run.listed if span.server == server):
-            yield self._band(span, "listed", y + LANE + 1, LISTED, 1.5)
+        yield _rect(f"s{number % SERVER_COLOURS}", 8, y + 4, 10, 10, 2)
+        yield _text("name", 24, y + 13.5, server)
+        yield from self._bands((span for span in run.spans if span.server == server), y, LANE)
+        yield from self._bands((span for span in run.listed if span.server == server), y + LANE + 1, LISTED)
 
-    def _band(self, span: Span, kind: str, y: float, tall: float, radius: float) -> str:
-        x, wide = self.x(span.start), max(2.0, self.x(span.end) - self.x(span.start))
-        said = f"{span.server} {span.phase} {span.end - span.start:.3f} s, from {span.start:.2f} s"
-        where = f'x="{x}" y="{y}" width="{wide:.1f}" height="{tall}" rx="{radius}"'
-        return f'<rect class="{kind}" {where}><title>{escape(said)}</title></rect>'
+    def _bands(self, spans: Iterable[Span], y: float, tall: float) -> Iterator[str]:
+        free = float(LEFT)  # a phase of milliseconds is drawn too, and pushes the next one a little to the right
+        for span in spans:
+            x = max(free, self.x(span.start))
+            free = max(x + THINNEST, self.x(span.end))
+            said = f"{span.server} {span.phase}: {span.end - span.start:.3f} s, from {span.start:.2f} s"
+            yield _rect(f"p-{span.phase}", x, y, free - x, tall, 1.5, said)
 
 
-def _round_number(peak: float) -> float:
-    """The greatest of 1, 2, 5 times a power of ten that is not above `peak`."""
-    power = 10.0 ** (len(str(int(peak))) - 1)
-    return next(power * step for step in (5, 2, 1) if power * step <= peak)
+def coarser(counts: Sequence[int], factor: int) -> list[int]:
+    """The same counts in wider buckets."""
+    return [sum(counts[start : start + factor]) for start in range(0, len(counts), factor)]
+
+
+def _highest(series: Iterable[Sequence[int]], factor: int) -> int:
+    return max((sum(column) for column in zip(*(coarser(counts, factor) for counts in series), strict=True)), default=0)
+
+
+def _round_number(rate: float) -> float:
+    """The greatest of 1, 2 or 5 times a power of ten that is not above `rate`."""
+    power = 10.0 ** (len(str(max(1, int(rate)))) - 1)
+    return next((power * step for step in (5, 2) if power * step <= rate), power)
+
+
+def _line(kind: str, x1: float, x2: float, y1: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>'
+
+
+def _text(kind: str, x: float, y: float, text: str, anchor: str = "start", title: str = "") -> str:
+    more = f"<title>{escape(title)}</title>" if title else ""
+    return f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}{more}</text>'
+
+
+def _rect(kind: str, x: float, y: float, wide: float, tall: float, radius: float = 0, title: str = "") -> str:
+    where = f'x="{x}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}" rx="{radius}"'
+    return (
+        f'<rect class="{kind}" {where}><title>{escape(title)}</title></rect>'
+        if title
+        else f'<rect class="{kind}" {where}/>'
+    )

@@ -1,4 +1,4 @@
-"""The service of the demo's servers, sync and asyncio: a unary method and a server stream; an answer is the server's name."""
+"""The service of the demo's servers, sync and asyncio: a unary method and a server stream that answer their name."""
 
 import asyncio
 import time

@@ -8,7 +8,7 @@ from importlib.resources import files
 from string import Template
 from typing import cast
 
-from drain._demo.chart import Chart, coarser
+from drain._demo.chart import STATUS_COLOURS, Chart, coarser
 from drain._demo.results import Demo, Restart, Run
 from drain._demo.table import rows, seconds, verdict
 from drain._demo.words import PHASES, WORDS
@@ -42,9 +42,9 @@ def setting(demo: Demo) -> str:
     kind = "grpc.aio" if s.aio else "gRPC"
     times = {1: "once", 2: "twice"}.get(s.rounds, f"{s.rounds} times")
     return (
-        f"{s.servers} {kind} servers, each restarted {times} by SIGTERM, one after another, under load: {s.callers} callers "
-        f"({s.callers - s.streaming} unary, {s.streaming} streaming) that know nothing of drain and retry nothing, behind a "
-        f"layer-4 balancer that learns {s.lag:g} s late, as kube-proxy does."
+        f"{s.servers} {kind} servers, each restarted {times} by SIGTERM, one after another, under load: "
+        f"{s.callers} callers ({s.callers - s.streaming} unary, {s.streaming} streaming) that know nothing of drain "
+        f"and retry nothing, behind a layer-4 balancer that learns {s.lag:g} s late, as kube-proxy does."
     )
 
 
@@ -61,7 +61,7 @@ def _card(run: Run) -> str:
     values = {
         "failed calls": f"{run.load.lost:,}",
         "longest pause of a caller": seconds(run.load.longest_pause),
-        "per restart": seconds(run.restarting),
+        "per restart, median": seconds(run.restarting),
     }
     cells = "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in values.items())
     return f'<dl class="card {_state(run)}"><div class="name">{escape(WORDS[run.mode].name)}</div>{cells}</dl>'
@@ -73,10 +73,8 @@ def _figure(run: Run, chart: Chart) -> str:
     )
     kinds = (*dict.fromkeys(span.phase for span in run.spans), "listed")
     keys = "".join(f'<li><i class="p-{kind}"></i>{escape(text)}</li>' for kind, text in PHASES.items() if kind in kinds)
-    lost = run.load.lost_by_status.items()
-    keys += "".join(
-        f'<li class="lost"><i class="f{n % 4}"></i>{count:,} {escape(s)}</li>' for n, (s, count) in enumerate(lost)
-    )
+    statuses = enumerate(run.load.lost_by_status.items())
+    lost = "".join(f'<li><i class="f{n % STATUS_COLOURS}"></i>{count:,} {escape(s)}</li>' for n, (s, count) in statuses)
     data = {
         "calls": {server: coarser(run.load.calls.get(server, ()), chart.factor) for server in run.servers},
         "failed": {status: coarser(counts, chart.factor) for status, counts in run.load.failed.items()},
@@ -84,7 +82,8 @@ def _figure(run: Run, chart: Chart) -> str:
     # "<" written out, so that no text in the data can end the script element.
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return (
-        f"<figure><figcaption><h2>{escape(WORDS[run.mode].name)}</h2><p>calls per second, by server</p></figcaption>"
+        f"<figure><figcaption><h2>{escape(WORDS[run.mode].name)}</h2><p>calls per second, by server</p>"
+        f'<ul class="legend lost">{lost}</ul></figcaption>'
         f'{chart.svg(run, label)}<ul class="legend">{keys}</ul>'
         f'<script type="application/json">{embedded}</script></figure>'
     )

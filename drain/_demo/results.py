@@ -61,7 +61,7 @@ class LoadResult:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a server's life: "starting", "serving", "stopping", "announcing", "closing" or "finishing"."""
+    """A stretch of a server's life: "serving", "stopping", "announcing", "closing", "finishing" or "restarting"."""
 
     server: str
     phase: str
@@ -129,7 +129,8 @@ class Settings:
         rounds: how often every server is restarted.
         lag: seconds by which the balancer learns late that a server is leaving.
         aio: servers on grpc.aio instead of grpc.server.
-        settle: seconds of steady load before the first restart, between two, and after the last.
+        every: seconds from one SIGTERM to the next, so that both runs are about as long.
+        settle: seconds of steady load before the first restart, after each, and at the end, at least.
     """
 
     servers: int = 3
@@ -137,7 +138,8 @@ class Settings:
     rounds: int = 3
     lag: float = 1.0
     aio: bool = False
-    settle: float = 0.8
+    every: float = 2.8
+    settle: float = 0.6
 
     @property
     def streaming(self) -> int:

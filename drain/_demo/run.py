@@ -117,9 +117,11 @@ class Runner:
         for number in range(1, self._settings.rounds + 1):
             for place in self._places:
                 self._show(step=f"round {number}, {place.name}")
-                yield await self._restart(place, number, balancer, began)
+                restart = await self._restart(place, number, balancer, began)
+                yield restart
                 self._show(restarts=self._progress.restarts + 1)
-                await asyncio.sleep(self._settings.settle)
+                due = began + restart.signalled + self._settings.every
+                await asyncio.sleep(max(self._settings.settle, due - time.monotonic()))
 
     async def _restart(self, place: Place, number: int, balancer: Child, began: float) -> Restart:
         """SIGTERM, wait for the end, start a successor on the same port, wait until the balancer uses it."""

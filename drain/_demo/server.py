@@ -40,6 +40,7 @@ def baseline(name: str, address: str) -> None:
     signal.sigwait({signal.SIGTERM})
     pipe.emit("phase", phase="stopping", at=time.monotonic())
     server.stop(GRACE).wait()
+    pipe.emit("phase", phase="stopped", at=time.monotonic())
 
 
 async def baseline_aio(name: str, address: str) -> None:
@@ -57,6 +58,7 @@ async def baseline_aio(name: str, address: str) -> None:
     await told.wait()
     pipe.emit("phase", phase="stopping", at=time.monotonic())
     await server.stop(GRACE)
+    pipe.emit("phase", phase="stopped", at=time.monotonic())
 
 
 def drained(name: str, address: str) -> None:

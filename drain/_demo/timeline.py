@@ -1,7 +1,8 @@
 """From events to spans: which server was in which phase when, and when the balancer gave it new connections."""
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import cast
 
 from drain._demo.results import Span
@@ -11,19 +12,22 @@ Step = tuple[float, str]
 
 
 def steps_of(events: Iterable[Event], started: float) -> Iterator[Step]:
-    """When one server process entered which phase: "starting", "serving", then what its leaving went through."""
-    yield started, "starting"
+    """When one server process entered which phase; "restarting" is the way from its end to the next one's readiness."""
+    yield started, "restarting"
     for event in events:
         at = cast(float, event.get("at", 0.0))
         if event["event"] == "serving":
             yield at, "serving"
         elif event["event"] == "phase" and event["phase"] in ("stopping", "announcing", "closing", "finishing"):
             yield at, str(event["phase"])
+        elif event["event"] == "phase" and event["phase"] == "stopped":
+            yield at, "restarting"
 
 
 def server_spans(server: str, steps: Iterable[Step], began: float, ended: float) -> Iterator[Span]:
     """The phases of one server, process after process, counted from `began`."""
-    for (start, phase), (end, _) in pairwise([*steps, (ended, "")]):
+    joined = (next(group) for _, group in groupby([*steps, (ended, "")], key=itemgetter(1)))
+    for (start, phase), (end, _) in pairwise(joined):
         if phase and min(end, ended) > max(start, began):
             yield Span(server, phase, max(start, began) - began, min(end, ended) - began)
 

@@ -16,10 +16,10 @@ WORDS = {
     "baseline": Words(
         name="server.stop(grace)",
         does=(
-            "Plain grpcio, as grpc's own example of graceful shutdown does it: on SIGTERM the server calls stop() with "
-            "five seconds of grace. But grpc marks the server as shut down before it tells its clients to go elsewhere, so "
-            "calls that arrive in between are cancelled. And the balancer, which learns late, still sends new connections "
-            "to a server that is no longer there."
+            "Plain grpcio, as grpc's own example of graceful shutdown does it: on SIGTERM the server calls stop() "
+            "with five seconds of grace. But grpc marks the server as shut down before it tells its clients to go "
+            "elsewhere, so calls that arrive in between are cancelled. And the balancer, which learns late, still sends "
+            "new connections to a server that is no longer there."
         ),
         code="server = grpc.server(pool)\n...\nsignal.sigwait({signal.SIGTERM})\nserver.stop(grace=5).wait()",
     ),
@@ -28,7 +28,8 @@ WORDS = {
         does=(
             "The same service on drain. On SIGTERM it announces: health turns NOT_SERVING while it goes on serving, and "
             "it asks all callers to reconnect, again and again, until nobody comes back; then everybody knows. Then it "
-            "closes: it refuses new connections and sends a last GOAWAY. Then it finishes the calls in flight, and exits."
+            "closes: it refuses new connections and sends a last GOAWAY. Then it finishes the calls in flight, and "
+            "exits."
         ),
         code="server = drain.server(pool)\n...\nserver.run()\n",
     ),
@@ -36,10 +37,10 @@ WORDS = {
 
 PHASES = {
     "serving": "serving",
-    "announcing": "announcing: serves, asks callers to move on",
+    "announcing": "announcing: still serves, asks callers to move",
     "closing": "closing: no new connections",
     "finishing": "finishing the last calls",
     "stopping": "stop(grace)",
-    "starting": "starting",
-    "listed": "balancer sends it new connections",
+    "restarting": "restarting",
+    "listed": "the balancer sends it new connections",
 }

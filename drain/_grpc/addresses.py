@@ -22,6 +22,7 @@ is a test in tests/integration/test_addresses.py):
 The forms are those that grpc's servers take. It takes no `ipv4:`, `ipv6:` or `dns:` there (the client's forms), no
 port without a host, and the wheels of grpcio no `vsock:`. 0.0.0.0 and [::] are the same to grpc: all addresses of both
 families.
+Over 300 lines, because each form has its own way of being busy.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ class _Target:
 
 def _resolve(address: str, host: str, port: int) -> list[_Target]:
     if re.fullmatch(r"(.+\.)?localhost", host, re.IGNORECASE):
-        # grpc's resolver (c-ares) follows RFC 6761: both loopbacks, whatever /etc/hosts says.
+        # grpc's resolver (c-ares, 1.83 and later) follows RFC 6761: both loopbacks, whatever /etc/hosts says.
         return [_Target(socket.AF_INET6, ("::1", port, 0, 0)), _Target(socket.AF_INET, ("127.0.0.1", port))]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -193,8 +194,8 @@ def _resolve(address: str, host: str, port: int) -> list[_Target]:
         raise _refused(
             address, f"{host!r} cannot be resolved ({reason})", "Use an address of this machine, or [::] for all."
         ) from error
-    return list(dict.fromkeys(_Target(family, sockaddr) for family, _, _, _, sockaddr in found))  # type:
-    ignore[arg - type]
+    targets = (_Target(family, sockaddr) for family, _, _, _, sockaddr in found)  # type: ignore[arg-type]
+    return list(dict.fromkeys(targets))
 
 
 def _numeric(target: _Target, port: int) -> str:

@@ -59,9 +59,15 @@ def capability(flavour: str) -> Capability:
     if needs is Needs.NOTHING:
         return Capability(True, f"grpcio {version} is known to be good")
     if needs is Needs.NEWER:
-        return Capability(False, f"grpcio {version} has no way to send GOAWAY without loss from {flavour} servers", "use grpcio >= 1.83")
+        return Capability(
+            False,
+            f"grpcio {version} has no way to send GOAWAY without loss from {flavour} servers",
+            "use grpcio >= 1.83",
+        )
     if needs is Needs.CURE and _guard.cured:
-        return Capability(True, f"grpcio {version} is known to be good with {_guard.VARIABLE}={_guard.CURE}, which is in force")
+        return Capability(
+            True, f"grpcio {version} is known to be good with {_guard.VARIABLE}={_guard.CURE}, which is in force"
+        )
     if needs is Needs.CURE:
         return Capability(False, f"grpc {version} was imported before drain, without {_guard.VARIABLE}={_guard.CURE}: "
                                  "with it an xDS server would abort the process", _SWITCH_ON)  # fmt: skip
@@ -80,7 +86,9 @@ def _probe(flavour: str, version: str) -> Capability:
     try:
         verdict = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        return Capability(False, f"grpcio {version} is not known, and the probe died (exit code {done.returncode})", remedy)
+        return Capability(
+            False, f"grpcio {version} is not known, and the probe died (exit code {done.returncode})", remedy
+        )
     if verdict.get("lossless") is True:
         return Capability(True, f"grpcio {version} is not known, but passed the probe")
     return Capability(False, f"grpcio {version} is not known, and failed the probe: {verdict.get('reason')}", remedy)

@@ -111,7 +111,9 @@ class Watched:
         counted = self._watch(behavior, bool(handler.response_streaming), begin, end)
         return make(counted, handler.request_deserializer, handler.response_serializer)
 
-    def registered(self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]) -> dict[str, grpc.RpcMethodHandler]:
+    def registered(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> dict[str, grpc.RpcMethodHandler]:
         """Counted twins of what generated code hands to `add_registered_method_handlers`."""
         return {method: self.method(f"/{service}/{method}", handler) for method, handler in handlers.items()}
 
@@ -120,7 +122,7 @@ class Watched:
         return [_Generic(handler, self) for handler in handlers]
 
 
-class _Generic(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is not typed
+class _Generic(grpc.GenericRpcHandler):
     """Asks the user's generic handler, and hands out the counted twin of what it says; the same twin for the same handler."""
 
     def __init__(self, handler: grpc.GenericRpcHandler, watched: Watched) -> None:

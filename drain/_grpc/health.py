@@ -30,14 +30,14 @@ class _Statuses:
         return NOT_SERVING if self.leaving and name != LIVENESS else self.wanted[name]
 
 
-class SyncHealth(health.HealthServicer):  # type: ignore[misc]  # grpc_health is not typed
-    """Health for grpc.server. Check and Watch run on a thread of their own: they answer when every worker is busy. Thread safe."""
+class SyncHealth(health.HealthServicer):
+    """Health for grpc.server, on a thread of its own: it answers when every worker is busy. Thread safe."""
 
     def __init__(self) -> None:
         # grpc picks a handler's pool from this attribute of the function, which the servicer sets on Watch only.
         pool = futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="drain-health")
         super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
-        type(self).Check.experimental_thread_pool = pool
+        vars(type(self))["Check"].experimental_thread_pool = pool
         self._statuses = _Statuses()
         self._watches: dict[Any, grpc.ServicerContext] = {}
         super().set(LIVENESS, SERVING)
@@ -72,7 +72,7 @@ class SyncHealth(health.HealthServicer):  # type: ignore[misc]  # grpc_health is
         return len(ended)
 
 
-class AsyncHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpc_health is not typed
+class AsyncHealth(health.aio.HealthServicer):
     """Health for grpc.aio.server. Use on the server's loop."""
 
     def __init__(self) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from grpc._cython import cygrpc  # channelz has no public Python API but a servicer; guarded by tests/integration/test_inflight.py
+from grpc._cython import (
+    cygrpc,
+)  # channelz has no public Python API but a servicer; guarded by tests/integration/test_inflight.py
 
 # Probes and tools call these whether or not anybody still sends work: they must not look like returning callers.
 IGNORED_SERVICES = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
@@ -103,7 +105,10 @@ class Gauge:
         data = self._data()
         if data is None:
             return Flow(begun, in_flight)
-        started, ended = int(data.get("callsStarted", 0)), int(data.get("callsSucceeded", 0)) + int(data.get("callsFailed", 0))
+        started, ended = (
+            int(data.get("callsStarted", 0)),
+            int(data.get("callsSucceeded", 0)) + int(data.get("callsFailed", 0)),
+        )
         return Flow(started - ignored_begun, max(0, started - ended - ignored_open))
 
     def peers(self, limit: int = 1000) -> tuple[str, ...]:
@@ -129,7 +134,8 @@ class Gauge:
         if self._server_id is None:
             return None
         answer = _ask(cygrpc.channelz_get_server, self._server_id)
-        return (answer or {}).get("server", {}).get("data")
+        data: Mapping[str, Any] | None = (answer or {}).get("server", {}).get("data")
+        return data
 
 
 def _ask(question: Callable[..., bytes], *arguments: int) -> dict[str, Any] | None:
@@ -142,7 +148,7 @@ def _ask(question: Callable[..., bytes], *arguments: int) -> dict[str, Any] | No
 
 
 def server_ids() -> set[int]:
-    """channelz ids of all grpc servers of this process."""
+    """Channelz ids of all grpc servers of this process."""
     found: set[int] = set()
     start = 0
     while True:

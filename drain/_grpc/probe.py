@@ -22,6 +22,7 @@ if os.environ.pop("DRAIN_PROBE_UNCURED", ""):  # before drain's guard runs: as i
 import grpc
 import grpc.aio
 
+from drain._grpc.addresses import reserve
 from drain._grpc.lossless import Listener, fetcher_option
 from drain._xds.ads import ControlPlane
 
@@ -48,11 +49,19 @@ def _raise_later(request: bytes, context: Any) -> Any:
     raise LookupError("on purpose")
 
 
+def _abort_stream(request: bytes, context: Any) -> Any:
+    # A generator: grpc.aio would call a plain function on its loop, where abort() waits for that very loop.
+    context.abort(grpc.StatusCode.FAILED_PRECONDITION, "on purpose")
+    yield b""
+
+
 def _handlers() -> grpc.GenericRpcHandler:
     """Plain functions: grpc.aio runs them on its migration pool, so that both flavours are asked the same."""
-    methods = {name: grpc.unary_unary_rpc_method_handler(f) for name, f in (("Ok", _ok), ("Abort", _abort), ("Raise", _raise))}
+    methods = {
+        name: grpc.unary_unary_rpc_method_handler(f) for name, f in (("Ok", _ok), ("Abort", _abort), ("Raise", _raise))
+    }
     methods["RaiseLater"] = grpc.unary_stream_rpc_method_handler(_raise_later)
-    methods["AbortStream"] = grpc.unary_stream_rpc_method_handler(_abort)
+    methods["AbortStream"] = grpc.unary_stream_rpc_method_handler(_abort_stream)
     return grpc.method_handlers_generic_handler(_SERVICE, methods)
 
 
@@ -115,13 +124,15 @@ async def _aio(pool: futures.ThreadPoolExecutor, listener: Listener, address: st
 
 def main(flavour: str) -> None:
     """Probe and print."""
-    from drain._grpc.addresses import reserve
-
     threading.Timer(20.0, os._exit, (70,)).start()  # whatever hangs in there, this ends
     pool = futures.ThreadPoolExecutor(8)
     with reserve("127.0.0.1:0") as held:
         listener = Listener(ControlPlane.shared())
-        wrong = _sync(pool, listener, held.address) if flavour == "sync" else asyncio.run(_aio(pool, listener, held.address))
+        wrong = (
+            _sync(pool, listener, held.address)
+            if flavour == "sync"
+            else asyncio.run(_aio(pool, listener, held.address))
+        )
     print(json.dumps({"lossless": wrong is None, "reason": wrong or "passed"}), flush=True)
     os._exit(0)
 

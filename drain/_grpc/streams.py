@@ -49,7 +49,7 @@ class SyncGuard:
             yield message
 
 
-class _Ended(grpc.Status):  # type: ignore[misc]  # grpc is not typed
+class _Ended(grpc.Status):
     def __init__(self, reason: str) -> None:
         self.code = grpc.StatusCode.UNAVAILABLE
         self.details = DETAILS

@@ -54,7 +54,7 @@ class Source(Protocol):
         """The last stream has stopped asking: a watch ends here."""
 
     def refused(self, type_url: str, names: Sequence[str], message: str) -> None:
-        """grpc has sent a NACK: it keeps what it had."""
+        """Grpc has sent a NACK: it keeps what it had."""
 
 
 class Pushed:

@@ -1,7 +1,7 @@
 """The bootstrap that leads one grpc server or channel to the embedded control plane.
 
-It goes in as a channel argument, whose name says what grpc thinks of that; but the environment variable GRPC_XDS_BOOTSTRAP is
-read once per process and belongs to a real mesh, beside which drain must work. Guarded by tests/integration/test_control_plane.py.
+It goes in as a channel argument, whose name says what grpc thinks of that; but the environment variable GRPC_XDS_BOOTSTRAP
+is read once per process and belongs to a real mesh, beside which drain must work (tests/integration/test_control_plane.py).
 """
 
 import json

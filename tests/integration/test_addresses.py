@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,11 @@ def test_a_port_that_is_wanted_by_number_is_the_one_reserved(host: str) -> None:
 
 
 def test_localhost_is_both_loopbacks_with_one_number_as_for_grpc() -> None:
-    """grpc's resolver does not ask /etc/hosts for it (RFC 6761)."""
+    """The resolver of grpcio 1.83 and later does not ask /etc/hosts for it (RFC 6761); that of 1.76 does."""
     with reserve("localhost:0") as reservation, grpc_server() as server:
         assert reservation.addresses == (f"[::1]:{reservation.port}", f"127.0.0.1:{reservation.port}")
-        assert server.add_insecure_port(reservation.address) == reservation.port
+        for address in reservation.addresses:
+            assert server.add_insecure_port(address) == reservation.port
         server.start()
         reservation.release()
         connect("::1", reservation.port)
@@ -321,11 +323,10 @@ def test_a_killed_server_leaves_nothing_that_stops_the_next(tmp_path: Path) -> N
 
 def _assert_held(port: int) -> None:
     """No stranger that does not share gets in; grpc, which does, gets in."""
-    for reuse_address in (False, True):
-        with stranger(address=reuse_address) as other:
-            assert errno_of(lambda other=other: other.bind(("127.0.0.1", port))) == errno.EADDRINUSE  # type:
-        ignore[misc] with stranger(socket.AF_INET6, address=reuse_address) as other:
-            assert errno_of(lambda other=other: other.bind(("::", port))) == errno.EADDRINUSE  # type: ignore[misc]
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
+        for reuse_address in (False, True):
+            with stranger(family, address=reuse_address) as other:
+                assert errno_of(partial(other.bind, (host, port))) == errno.EADDRINUSE
     with stranger(address=True, port=True) as grpcs:
         grpcs.bind(("127.0.0.1", port))
         grpcs.listen()
@@ -399,7 +400,6 @@ REFUSED_BY_BOTH = (
     (":0", '"[::]:0"'),
     (":50051", '"[::]:50051"'),
     ("50051", '"[::]:50051"'),
-    ("0:0", "no host"),
     ("ipv4:127.0.0.1:0", "for clients"),
     ("ipv6:[::1]:0", "for clients"),
     ("dns:///127.0.0.1:0", "for clients"),
@@ -420,6 +420,22 @@ def test_what_grpc_refuses_is_refused_with_a_reason(address: str, reason: str) -
     assert reason in str(caught.value)
     with grpc_server() as server, pytest.raises(RuntimeError, match="Failed to bind to address"):
         server.add_insecure_port(address)
+
+
+@pytest.mark.parametrize("address", ["0:0", "127.1:0"])
+def test_abbreviated_addresses_are_refused(address: str) -> None:
+    """As by grpcio 1.83 and later; 1.76 took them."""
+    with pytest.raises(BindError, match="no host"):
+        reserve(address)
+
+
+def test_a_port_that_needs_a_privilege_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(target: Any, *, shared: bool) -> socket.socket:
+        raise PermissionError(errno.EACCES, "forbidden")
+
+    monkeypatch.setattr(addresses, "_bound", forbidden)
+    with pytest.raises(BindError, match=r"EACCES.*1024"):
+        reserve("[::]:80")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:70000", "127.0.0.1:-1", "127.0.0.1:65536"])

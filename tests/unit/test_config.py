@@ -112,8 +112,8 @@ def test_every_form_of_the_same_duration_is_the_same(milliseconds: int) -> None:
         f"{milliseconds // 1000}.{milliseconds % 1000:03}s",
         f"{milliseconds // 1000}.{milliseconds % 1000:03}",
     )
-    assert {round(ServerKeepalive(keepalive_time=form).keepalive_time * 1000) for form in forms} == {milliseconds}  #
-    type: ignore[operator]
+    stored = {ServerKeepalive(keepalive_time=form).keepalive_time for form in forms}
+    assert {round((seconds or 0) * 1000) for seconds in stored} == {milliseconds}
 
 
 @given(st.text(max_size=8) | st.from_regex(r"[-+0-9.hmsnuµ !]{1,8}", fullmatch=True))
