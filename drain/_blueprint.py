@@ -199,9 +199,9 @@ class Blueprint:
         server.add_generic_rpc_handlers(tuple(self.handlers))
         for service, handlers in self.registered:
             server.add_registered_method_handlers(service, handlers)
+        if ("grpc.so_reuseport", 0) in arguments:  # classic, and asked for: grpc could not bind beside our holder
+            self.release()
         for port in self.ports:
-            if listener is None:
-                port.reservation.release()  # grpc's own bind says whatever there is to say
             port.give_to(server)
         return server, Gauge(self.ledger, new.id if options.channelz else None)
 

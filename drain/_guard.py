@@ -40,7 +40,7 @@ def protect() -> None:
     if cured is not None:
         return
     if "grpc._cython.cygrpc" in sys.modules:
-        cured = is_cured(_at_birth())
+        cured = is_cured(at_birth())
     elif _older_than_the_ailment():
         cured = False
     else:
@@ -49,7 +49,7 @@ def protect() -> None:
 
 
 def _older_than_the_ailment() -> bool:
-    """grpcio before 1.84 needs no cure, and before 1.82 would complain on stderr of an unknown experiment.
+    """True of grpcio before 1.84: it needs no cure, and before 1.82 it would complain of an unknown experiment on stderr.
 
     Found from the name of the installed distribution's folder: asking importlib.metadata would cost more than all of drain.
     """
@@ -64,7 +64,7 @@ def _older_than_the_ailment() -> bool:
     return len(versions) == 1 and (int(versions[0][1]), int(versions[0][2])) < (1, 84)
 
 
-def _at_birth() -> str | None:
+def at_birth() -> str | None:
     """The variable as it was when the process began: what `os.environ` says now may have come after grpc looked."""
     try:
         with open("/proc/self/environ", "rb") as environ:

@@ -85,5 +85,5 @@ class DrainReport:
         outcome = "drained" if self.clean else "drained with losses"
         return (
             f"{outcome} in {self.duration:.2f} s ({self.reason}, {self.goaway}): "
-            f"{self.finished} calls finished, {self.cancelled} cancelled, {len(self.peers_left)} peers cut"
+            f"{self.finished} calls finished, {self.cancelled} cancelled, {len(self.peers_left)} peers left"
         )

@@ -35,7 +35,7 @@ MAX_LAG = 6.0  # announce_timeout is 8 s: a balancer that learns later than that
 )
 @click.option(
     "--rounds",
-    type=click.IntRange(1, 50),
+    type=click.IntRange(1, 20),
     default=Settings().servers,
     show_default=True,
     help="Restarts of each server.",

@@ -133,6 +133,8 @@ class Chart:
     def _bands(self, spans: Iterable[Span], y: float, tall: float) -> Iterator[str]:
         free = float(LEFT)  # a phase of milliseconds is drawn too, and pushes the next one a little to the right
         for span in spans:
+            if free - self.x(span.end) > 2 * THINNEST:  # pushed too far to be true: a very long run
+                continue
             x = max(free, self.x(span.start))
             free = max(x + THINNEST, self.x(span.end))
             said = f"{span.server} {span.phase}: {span.end - span.start:.3f} s, from {span.start:.2f} s"

@@ -28,7 +28,7 @@ def render(demo: Demo) -> str:
         cards="".join(_card(run) for run in demo.runs),
         figures="".join(_figure(run, chart) for run in demo.runs),
         table=_table(("", *(WORDS[run.mode].name for run in demo.runs)), rows(demo.runs)),
-        explained="".join(_explained(run) for run in demo.runs),
+        explained="".join(_explained(run, demo.settings.aio) for run in demo.runs),
         lag=f"{demo.settings.lag:g}",
         messages=_messages(demo.runs),
         restarts=_restarts(demo.runs),
@@ -89,9 +89,10 @@ def _figure(run: Run, chart: Chart) -> str:
     )
 
 
-def _explained(run: Run) -> str:
+def _explained(run: Run, aio: bool) -> str:
     words = WORDS[run.mode]
-    return f"<section><h3>{escape(words.name)}</h3><p>{escape(words.does)}</p><pre>{escape(words.code)}</pre></section>"
+    code = escape(words.aio_code if aio else words.code)
+    return f"<section><h3>{escape(words.name)}</h3><p>{escape(words.does)}</p><pre>{code}</pre></section>"
 
 
 def _messages(runs: Sequence[Run]) -> str:
@@ -116,7 +117,7 @@ def _restart(run: Run, restart: Restart) -> tuple[str, ...]:
         phases = cast(Mapping[str, float], restart.report["phases"])
         rotations = cast(Sequence[Mapping[str, int]], restart.report["rotations"])
         said += "; " + ", ".join(f"{name} {seconds(took)}" for name, took in phases.items())
-        said += f"; callers that came back: {', '.join(str(r['calls_returned']) for r in rotations) or '-'}"
+        said += f"; calls that came back after each rotation: {', '.join(str(r['calls_returned']) for r in rotations) or '-'}"
         said += f"; {restart.report['cancelled']} calls cancelled"
     where = (WORDS[run.mode].name, restart.server, f"{restart.signalled:.1f} s")
     return (*where, seconds(restart.leaving), seconds(restart.whole), said)

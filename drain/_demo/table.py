@@ -19,7 +19,7 @@ def rows(runs: Sequence[Run]) -> list[Row]:
     statuses = sorted({status for run in runs for status in run.load.failed})
     return [
         ("Calls", *(f"{run.load.total:,}" for run in runs)),
-        ("Failed", *(f"{run.load.lost:,} ({run.load.lost / max(1, run.load.total):.2%})" for run in runs)),
+        ("Failed", *(_share(run) for run in runs)),
         *((f"· {status}", *(f"{run.load.lost_by_status.get(status, 0):,}" for run in runs)) for status in statuses),
         ("Longest pause of one caller", *(seconds(run.load.longest_pause) for run in runs)),
         ("Restarts", *(f"{len(run.restarts)}" for run in runs)),
@@ -28,6 +28,10 @@ def rows(runs: Sequence[Run]) -> list[Row]:
         ("Unary call, p50", *(seconds(run.load.p50) for run in runs)),
         ("Unary call, p99", *(seconds(run.load.p99) for run in runs)),
     ]
+
+
+def _share(run: Run) -> str:
+    return f"{run.load.lost:,} ({run.load.lost / run.load.total:.2%})" if run.load.lost else "0"
 
 
 def seconds(value: float) -> str:

@@ -10,6 +10,7 @@ class Words:
     name: str
     does: str
     code: str
+    aio_code: str
 
 
 WORDS = {
@@ -22,6 +23,7 @@ WORDS = {
             "new connections to a server that is no longer there."
         ),
         code="server = grpc.server(pool)\n...\nsignal.sigwait({signal.SIGTERM})\nserver.stop(grace=5).wait()",
+        aio_code="server = grpc.aio.server()\n...\nawait sigterm.wait()\nawait server.stop(grace=5)",
     ),
     "drain": Words(
         name="drain",
@@ -31,7 +33,8 @@ WORDS = {
             "closes: it refuses new connections and sends a last GOAWAY. Then it finishes the calls in flight, and "
             "exits."
         ),
-        code="server = drain.server(pool)\n...\nserver.run()\n",
+        code="server = drain.server(pool)\n...\nserver.run()",
+        aio_code="server = drain.aio.server()\n...\nawait server.run()",
     ),
 }
 

@@ -28,17 +28,17 @@ class Needs(enum.Enum):
     NEWER = "a newer grpcio"
 
 
-# Measured. Both flavours behave alike but for asyncio before 1.83, which has no way to hand the config fetcher over.
+# Measured, each of them, with probe.py: tests/versions keeps watch over the edges. Before 1.82 grpc.aio cannot be given a config
+# fetcher; from 1.84 on an xDS server aborts the process without the cure.
+_OLD = ("1.76.0", "1.78.0", "1.78.2", "1.80.0", "1.80.1", "1.81.0", "1.81.2")
+_GOOD = ("1.82.1", "1.82.3", "1.83.0", "1.83.1", "1.83.2")
+_AILING = ("1.84.0", "1.84.1", "1.84.2", "1.85.0", "1.85.1")
+_BOTH = {**dict.fromkeys(_GOOD, Needs.NOTHING), **dict.fromkeys(_AILING, Needs.CURE)}
 KNOWN: dict[str, dict[str, Needs]] = {
-    "sync": {
-        **dict.fromkeys(("1.83.0", "1.83.1", "1.83.2"), Needs.NOTHING),
-        **dict.fromkeys(("1.84.0", "1.84.1", "1.84.2", "1.85.0", "1.85.1"), Needs.CURE),
-    },
-    "aio": {
-        **dict.fromkeys(("1.83.0", "1.83.1", "1.83.2"), Needs.NOTHING),
-        **dict.fromkeys(("1.84.0", "1.84.1", "1.84.2", "1.85.0", "1.85.1"), Needs.CURE),
-    },
+    "sync": {**dict.fromkeys(_OLD, Needs.NOTHING), **_BOTH},
+    "aio": {**dict.fromkeys(_OLD, Needs.NEWER), **_BOTH},
 }
+_RUN_PROBE = "from drain._grpc import probe; import sys; probe.main(sys.argv[1])"
 _SWITCH_ON = "import drain before grpc, or start the program with `drain exec -- COMMAND`"
 
 
@@ -62,7 +62,7 @@ def capability(flavour: str) -> Capability:
         return Capability(
             False,
             f"grpcio {version} has no way to send GOAWAY without loss from {flavour} servers",
-            "use grpcio >= 1.83",
+            "use grpcio 1.82 or newer",
         )
     if needs is Needs.CURE and _guard.cured:
         return Capability(
@@ -76,8 +76,10 @@ def capability(flavour: str) -> Capability:
 
 def _probe(flavour: str, version: str) -> Capability:
     """Ask a subprocess in the same condition as this one: cured or not."""
-    environ = dict(os.environ, **({} if _guard.cured else {"DRAIN_PROBE_UNCURED": "1"}))
-    command = [sys.executable, "-m", "drain._grpc.probe", flavour]
+    environ = {key: value for key, value in os.environ.items() if key != _guard.VARIABLE}
+    if (experiments := os.environ.get(_guard.VARIABLE) if _guard.cured else _guard.at_birth()) is not None:
+        environ[_guard.VARIABLE] = experiments
+    command = [sys.executable, "-c", ("" if _guard.cured else "import grpc; ") + _RUN_PROBE, flavour]
     remedy = "use a grpcio version of README's table" if _guard.cured else _SWITCH_ON
     try:
         done = subprocess.run(command, env=environ, capture_output=True, timeout=PROBE_TIMEOUT, check=False, text=True)

@@ -3,8 +3,8 @@
     python -m drain._grpc.probe sync|aio
 
 It prints one JSON line, {"lossless": bool, "reason": str}. Where grpc's core aborts there is no line, which is an answer too.
-Used by capability.py for a grpcio that nobody has measured. `DRAIN_PROBE_UNCURED` makes it ask for a process in which grpc was
-imported too early, so that the answer is about the process that asks.
+Used by capability.py for a grpcio that nobody has measured. Which imports grpc first decides whether the guard is in force:
+capability.py sees to it that the answer is about a process like the one that asks.
 """
 
 import asyncio
@@ -15,9 +15,6 @@ import threading
 import time
 from concurrent import futures
 from typing import Any
-
-if os.environ.pop("DRAIN_PROBE_UNCURED", ""):  # before drain's guard runs: as if somebody had imported grpc first
-    from grpc._cython import cygrpc  # noqa: F401
 
 import grpc
 import grpc.aio

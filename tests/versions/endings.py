@@ -16,10 +16,10 @@ if "grpc-first" in sys.argv:
     import drain
     import drain.aio
 else:
+    import grpc
+
     import drain
     import drain.aio
-
-    import grpc
 
 SERVICE = "test.Endings"
 PATIENCE = 10.0

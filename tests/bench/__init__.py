@@ -1,0 +1,6 @@
+"""The measures of README, by hand: `python -m tests.bench [NAME ...] [--quick] [--json FILE]`.
+
+One module a row of the table; each prints its figure, the mark to reach, and whether it is reached. Servers, callers and balancer
+are processes of their own, on loopback; what is compared is measured side by side in one run, in turns. Nothing else should run
+on the machine meanwhile.
+"""
