@@ -1,5 +1,4 @@
-"""The `drain` command. Its commands need the extra `cli` (click and rich); `drain exec` and `drain --version` need
-nothing.
+"""The `drain` command. Its commands need the extra `cli` (click and rich); `exec` and `--version` need nothing.
 
 One file a command, imported when it is called for: `drain exec` must cost nothing, and one command's needs are no
 other's.
@@ -15,16 +14,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["exec"]:
-        from drain._cli import exec as exec_  # noqa: PLC0415 - costs nothing if not used
+        from drain._cli import exec as exec_  # noqa: PLC0415 - each only where it is called for
 
         return exec_.main(words[1:])
     if words == ["--version"]:
-        from importlib.metadata import version  # noqa: PLC0415
+        from drain._demo.about import version  # noqa: PLC0415
 
         print(f"drain {version('grpc-drain')}")
         return 0
     try:
-        from drain._cli import root  # noqa: PLC0415 - needs the extra
+        from drain._cli import root  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -110,11 +109,13 @@ def _check_writable(option: str, file: Path | None) -> None:
     """Found out now, not after a minute."""
     if file is None:
         return
-    place = file if file.exists() else file.absolute().parent
-    if not place.exists():
-        raise click.BadParameter(f"{place} does not exist", param_hint=option)
-    if not os.access(place, os.W_OK):
-        raise click.BadParameter(f"{place} cannot be written to", param_hint=option)
+    existed = file.exists()
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise click.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint=option) from error
+    if not existed:
+        file.unlink()
 
 
 def _show(demo: Demo, written: Sequence[Path]) -> None:

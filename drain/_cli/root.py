@@ -7,6 +7,8 @@ from importlib import import_module
 import click
 import rich  # noqa: F401 - here, so that its absence is told before a command runs half way
 
+from drain._demo.about import version
+
 COMMANDS = {"demo": "drain._cli.demo"}
 EXEC = "Run a program with the environment that lossless GOAWAY needs."
 
@@ -29,7 +31,7 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="grpc-drain", message="drain %(version)s")
+@click.version_option(version("grpc-drain"), message="drain %(version)s")
 def drain() -> None:
     """Graceful drain for gRPC servers: they leave without failing one call."""
 

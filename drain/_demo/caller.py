@@ -16,7 +16,8 @@ OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for each caller
     # After a lost connection grpc waits 1 s by default; with that a plain restart would look worse than it need be.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # This is also how long one connection attempt may take: 100 ms would fail calls on a busy machine, drain or no drain.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
 ]
 

@@ -4,3 +4,5 @@ One module a row of the table; each prints its figure, the mark to reach, and wh
 are processes of their own, on loopback; what is compared is measured side by side in one run, in turns. Nothing else should run
 on the machine meanwhile.
 """
+
+import drain  # noqa: F401  # before grpc, in every process of the bench

@@ -2,7 +2,8 @@
 
     python -m tests.bench._callers --target ipv4:127.0.0.1:50051,127.0.0.1:50052 --callers 16
 
-Prints JSON lines: "met" when every channel has had an answer from a server of that name, and on the order "stop" the "result".
+Prints JSON lines: "met" when every channel has had an answer from a server of that name (no name: from any), and on the order
+"stop" the "result".
 """
 
 import argparse
@@ -32,13 +33,15 @@ class Meetings:
 
     def note(self, server: str, channel: int) -> None:
         """That server answered on that channel."""
-        met = self._met.setdefault(server, set())
-        if channel in met:
+        if channel in self._met.get(server, ()):
             return
-        with self._lock:
-            met.add(channel)
-            if len(met) == self._channels:
-                pipe.emit("met", server=server, at=time.monotonic())
+        for name in (server, ""):  # "" is any
+            with self._lock:
+                met = self._met.setdefault(name, set())
+                news = channel not in met
+                met.add(channel)
+            if news and len(met) == self._channels:
+                pipe.emit("met", server=name)
 
 
 class Caller(threading.Thread):
@@ -49,15 +52,17 @@ class Caller(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self.ok = 0
+        self.longest = 0.0
         self.failures: list[str] = []
         self._unary, self._stream = channel.unary_unary(UNARY), channel.unary_stream(STREAM)
         self._number, self._asked, self._meetings, self._done = number, asked, meetings, done
         self._work = b"" if asked.work == 0 else b"%g" % asked.work
 
     def run(self) -> None:
-        due = time.monotonic() + self._number * self._asked.interval / self._asked.callers
+        due = time.monotonic() + self._number * min(self._asked.interval, 1.0) / self._asked.callers
         while not self._done.wait(max(0.0, due - time.monotonic())):
-            due = time.monotonic() + self._asked.interval
+            began = time.monotonic()
+            due = began + self._asked.interval
             try:
                 server = self._call()
             except grpc.RpcError as error:
@@ -67,6 +72,7 @@ class Caller(threading.Thread):
             else:
                 self.ok += 1
                 self._meetings.note(server, min(self._number, self._asked.channels - 1))
+            self.longest = max(self.longest, time.monotonic() - began)
 
     def _call(self) -> str:
         if self._number >= self._asked.streaming:
@@ -88,13 +94,15 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--streaming", type=int, default=0, help="how many of them open server streams")
     parser.add_argument("--channels", type=int, help="the callers beyond share the last channel (default: none shared)")
+    parser.add_argument("--round-robin", action="store_true", help="over all addresses (default: pick_first)")
     parser.add_argument("--interval", type=float, default=0.0, help="least seconds between two calls of one caller")
     parser.add_argument("--work", type=float, default=0.0, help="seconds that the server works on a unary call")
     asked = parser.parse_args()
     asked.channels = asked.channels or asked.callers
     told, done, meetings = threading.Event(), threading.Event(), Meetings(asked.channels)
     pipe.obey(lambda order: told.set() if order == "stop" else None)
-    channels = [grpc.insecure_channel(asked.target, options=[*OPTIONS, ROUND_ROBIN]) for _ in range(asked.channels)]
+    options = [*OPTIONS, ROUND_ROBIN] if asked.round_robin else OPTIONS
+    channels = [grpc.insecure_channel(asked.target, options=options) for _ in range(asked.channels)]
     callers = [
         Caller(channels[min(number, asked.channels - 1)], number, asked, meetings, done)
         for number in range(asked.callers)
@@ -107,7 +115,14 @@ def main() -> None:
         caller.join()
     failures = [failure for caller in callers for failure in caller.failures]
     statuses = Counter(failure.partition(":")[0] for failure in failures)
-    pipe.emit("result", ok=sum(caller.ok for caller in callers), statuses=statuses, failures=failures[:KEPT])
+    pipe.emit(
+        "result",
+        ok=sum(caller.ok for caller in callers),
+        longest=max(caller.longest for caller in callers),
+        statuses=statuses,
+        failures=failures[:KEPT],
+        each=[(caller.ok, round(caller.longest, 3)) for caller in callers],
+    )
 
 
 if __name__ == "__main__":

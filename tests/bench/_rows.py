@@ -36,7 +36,9 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """Quartiles of at least one value."""
-        lower, median, upper = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
+        lower, median, upper = (
+            statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
+        )
         return cls(min(values), lower, median, upper, max(values))
 
     def ratio(self) -> str:

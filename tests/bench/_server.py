@@ -3,7 +3,7 @@
     python -m tests.bench._server --library drain --flavour sync --name a --port 50051 [--announce-timeout 0]
 
 It prints JSON lines (`drain._demo.pipe`) and takes orders from stdin: "cpu TAG" (process time so far), "memory TAG"
-(resident bytes), "rotate TIMES EVERY" (seconds).
+(resident bytes), "rotate TAG TIMES EVERY" (seconds).
 """
 
 import argparse
@@ -95,24 +95,25 @@ class Orders:
 
     def take(self, line: str) -> None:
         """Carry out one order."""
-        order, *rest = line.split()
+        order, tag, *numbers = line.split()
         if order == "cpu":
-            pipe.emit("cpu", tag=rest[0], seconds=time.process_time())
+            pipe.emit("cpu", tag=int(tag), seconds=time.process_time())
         elif order == "memory":
             gc.collect()
-            pipe.emit("memory", tag=rest[0], bytes=resident())
+            pipe.emit("memory", tag=int(tag), bytes=resident())
         elif order == "rotate":  # on a thread of its own: this one has to notice the end of stdin
-            threading.Thread(target=self._rotations, args=(int(rest[0]), float(rest[1])), daemon=True).start()
+            arguments = int(tag), int(numbers[0]), float(numbers[1])
+            threading.Thread(target=self._rotations, args=arguments, daemon=True).start()
 
-    def _rotations(self, times: int, every: float) -> None:
+    def _rotations(self, tag: int, times: int, every: float) -> None:
         assert self._rotate is not None
         began = time.monotonic()
         told = []
         for number in range(1, times + 1):
             told.append(self._rotate())
             time.sleep(max(0.0, began + number * every - time.monotonic()))
-        connections = statistics.median(told)
-        pipe.emit("rotations", times=times, seconds=time.monotonic() - began, connections=connections, least=min(told))
+        seconds = time.monotonic() - began
+        pipe.emit("rotate", tag=tag, seconds=seconds, connections=statistics.median(told), least=min(told))
 
 
 def resident() -> int:

@@ -14,7 +14,7 @@ UNARY = f"/{SERVICE}/Unary"
 STREAM = f"/{SERVICE}/Stream"
 MESSAGES = 8  # in one stream
 BETWEEN = 0.025  # seconds between two of them
-SLOW = 0.1  # seconds of work from which on the end of a call is told
+SLOW = 0.1  # seconds of work from which on beginning and end of a call are told
 
 Handlers = dict[str, grpc.RpcMethodHandler]
 
@@ -25,8 +25,9 @@ def handlers(name: str) -> Handlers:
 
     def unary(request: bytes, context: Any) -> bytes:
         if request:
+            _tell("begun", request)
             time.sleep(float(request))
-            _tell(float(request))
+            _tell("answered", request)
         return answer
 
     def stream(request: bytes, context: Any) -> Iterator[bytes]:
@@ -43,8 +44,9 @@ def aio_handlers(name: str) -> Handlers:
 
     async def unary(request: bytes, context: Any) -> bytes:
         if request:
+            _tell("begun", request)
             await asyncio.sleep(float(request))
-            _tell(float(request))
+            _tell("answered", request)
         return answer
 
     async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
@@ -68,6 +70,6 @@ def _methods(unary: Callable[..., Any], stream: Callable[..., Any]) -> Handlers:
     }
 
 
-def _tell(worked: float) -> None:
-    if worked >= SLOW:
-        pipe.emit("answered", at=time.monotonic())
+def _tell(what: str, work: bytes) -> None:
+    if float(work) >= SLOW:
+        pipe.emit(what, at=time.monotonic())

@@ -39,23 +39,23 @@ class Calls:
     """What callers saw, summed up."""
 
     ok: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
+    statuses: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
         """Calls that failed."""
-        return self.statuses.total()
+        return sum(self.statuses.values())
 
     def add(self, result: Mapping[str, Any]) -> None:
         """One more process of callers."""
         self.ok += result["ok"]
-        self.statuses.update(result["statuses"])
+        self.statuses = dict(Counter(self.statuses) + Counter(result["statuses"]))
         self.failures += result["failures"]
 
     def __str__(self) -> str:
         """In a few words."""
-        kinds = ", ".join(f"{count} {status}" for status, count in self.statuses.most_common())
+        kinds = ", ".join(f"{count} {status}" for status, count in Counter(self.statuses).most_common())
         return f"{self.failed:,} of {self.ok + self.failed:,} failed" + (f" ({kinds})" if kinds else "")
 
 
@@ -73,6 +73,7 @@ class Stage:
         if announce_timeout is not None:
             self._arguments.append(f"--announce-timeout={announce_timeout:g}")
         self._callers: Child | None = None
+        self._orders = 0
 
     async def __aenter__(self) -> Self:
         try:
@@ -98,24 +99,22 @@ class Stage:
         await place.process.until("serving", START)
 
     async def call(self, *arguments: str, target: str | None = None) -> None:
-        """Start the callers; returns when each has called every server."""
+        """Start the callers."""
         self._callers = await self.family.start(
             "callers", "tests.bench._callers", f"--target={target or self.target}", *arguments
         )
 
-    async def met(self, place: Place) -> None:
-        """Wait until the process in that place has answered on every channel."""
+    async def met(self, *places: Place) -> None:
+        """Wait until these processes have answered on every channel; without places, until any have."""
         assert self._callers is not None
-        await self._callers.until("met", START, where=lambda event: event["server"] == place.name)
+        for name in [place.name for place in places] or [""]:
+            await self._callers.until("met", START, where=lambda event: event["server"] == name)  # noqa: B023  # at once
 
     async def hang_up(self) -> Event:
         """Let the callers end; what they saw."""
         assert self._callers is not None
         self._callers.order("stop")
         return await self._callers.until("result", START)
-
-    async def calling(self) -> None:
-        """Wait until any server has answered on every channel... """
 
     async def leave(self, place: Place) -> tuple[Child, float, float]:
         """SIGTERM, and wait for the process's end: the process, when it was told, and when it was gone."""
@@ -127,10 +126,20 @@ class Stage:
             raise RuntimeError(f"{leaving.name} ended with exit code {code}:\n{leaving.stderr_tail()}")
         return leaving, told, gone
 
-    async def ask(self, place: Place, order: str, tag: object) -> Event:
-        """Ask a server process for a figure ("cpu", "memory")."""
-        place.process.order(f"{order} {tag}")
-        return await place.process.until(order, START, where=lambda event: event["tag"] == str(tag))
+    async def rotate(self, place: Place, times: int, every: float) -> Event:
+        """Have that server rotate; returns when it has."""
+        self._orders += 1
+        place.process.order(f"rotate {self._orders} {times} {every}")
+        return await self._answer(place, "rotate", START + 2 * times * every)
+
+    async def ask(self, place: Place, order: str) -> Event:
+        """Ask that server for a figure ("cpu", "memory")."""
+        self._orders += 1
+        place.process.order(f"{order} {self._orders}")
+        return await self._answer(place, order, START)
+
+    async def _answer(self, place: Place, order: str, within: float) -> Event:
+        return await place.process.until(order, within, where=lambda event: event["tag"] == self._orders)
 
 
 def at(event: Event) -> float:

@@ -6,11 +6,11 @@ bursts in turns, because the machine's speed changes from second to second. Both
 servers serve health and have the same channel arguments (see `_server`).
 """
 
-import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
 from tests.bench._rows import FLAVOURS, Row, Spread
-from tests.bench._stage import START, Place, Stage
+from tests.bench._stage import START, Stage
 
 PAIRS, PAIRS_QUICK = 15, 2
 CALLS, CALLS_QUICK = 20_000, 4_000
@@ -45,10 +45,10 @@ async def one_round(flavour: str, calls: int) -> tuple[float, float, float]:
         async def burst(which: int, size: int) -> float:
             nonlocal number
             number += 1
-            before = await cpu(stages[which], f"before-{number}")
+            before = await cpu(stages[which])
             client.order(f"{which} {size} {number}")
             await client.until("done", START, where=lambda event: event["tag"] == number)
-            return await cpu(stages[which], f"after-{number}") - before
+            return await cpu(stages[which]) - before
 
         for which in range(3):
             await burst(which, WARM_UP)
@@ -60,6 +60,6 @@ async def one_round(flavour: str, calls: int) -> tuple[float, float, float]:
     return spent[0], spent[1], spent[2]
 
 
-async def cpu(stage: Stage, tag: str) -> float:
+async def cpu(stage: Stage) -> float:
     """Process time of that server so far."""
-    return float(str((await stage.ask(stage.places[0], "cpu", tag))["seconds"]))
+    return cast(float, (await stage.ask(stage.places[0], "cpu"))["seconds"])

@@ -4,6 +4,7 @@ Idle: four clients are connected, no call is in flight. Busy: a call is in fligh
 end of that call, as its handler notes it, to the end of the process. Plain `stop(grace)` beside it, in turns.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from tests.bench._rows import FLAVOURS, Row, Spread
@@ -48,7 +49,7 @@ async def from_last_call(library: str, flavour: str) -> float:
         (place,) = stage.places
         await stage.call(*BUSY)
         await place.process.until("begun", START)
-        await stage.rest(INTO)
+        await asyncio.sleep(INTO)
         leaving, _, gone = await stage.leave(place)
         return gone - at(await leaving.until("answered", START))
 

@@ -21,10 +21,10 @@ async def measure(quick: bool) -> AsyncIterator[Row]:
             await stage.call(*CALLERS)
             await stage.met(place)
             await stage.rotate(place, WARM_UP, EVERY)
-            sizes = [await stage.ask(place, "memory", 0)]
-            for number in range(1, PORTIONS + 1):
+            sizes = [await stage.ask(place, "memory")]
+            for _ in range(PORTIONS):
                 rotated = await stage.rotate(place, portion, EVERY)
-                sizes.append(await stage.ask(place, "memory", number))
+                sizes.append(await stage.ask(place, "memory"))
             calls = await stage.hang_up()
         resident = [size["bytes"] / MIB for size in sizes]
         grown = resident[-1] - resident[0]

@@ -5,6 +5,7 @@ asks, by rotations, until nobody comes back. Measured: failed calls, and the tim
 announcing (both note the machine's monotonic clock).
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -57,9 +58,9 @@ async def run(flavour: str, lag: float, restarts: int) -> tuple[Calls, Leavings]
             await learned(balancer, place, listed=True, since=0.0)
         port = (await balancer.until("ready", START))["port"]
         await stage.call(*CALLERS, target=f"127.0.0.1:{port}")
-        await stage.calling()
+        await stage.met()
         for number in range(restarts):
-            await stage.rest(SETTLE)
+            await asyncio.sleep(SETTLE)
             place = stage.places[number % SERVERS]
             leaving, told, gone = await stage.leave(place)
             knew = await learned(balancer, place, listed=False, since=told)

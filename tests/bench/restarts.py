@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
 from tests.bench._rows import FLAVOURS, Row, Spread
-from tests.bench._stage import Calls, Stage, at
+from tests.bench._stage import Calls, Stage
 
-CALLERS = ("--callers=16", "--channels=9", "--streaming=4", "--work=0.003")
+CALLERS = ("--round-robin", "--callers=16", "--channels=9", "--streaming=4", "--work=0.003")
 BLOCKS = 5  # drain and plain in turns
 DEFAULT_POLICY = 4  # restarts
 
@@ -52,8 +52,7 @@ async def run(tally: Tally, library: str, flavour: str, restarts: int, *, announ
     """Restart two servers in turn; the next one only when every channel has met the successor of the last."""
     async with Stage(library, flavour, servers=2, announce_timeout=announce_timeout) as stage:
         await stage.call(*CALLERS)
-        for place in stage.places:
-            await stage.met(place)
+        await stage.met(*stage.places)
         for number in range(restarts):
             place = stage.places[number % 2]
             _, told, gone = await stage.leave(place)

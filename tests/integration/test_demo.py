@@ -1,7 +1,7 @@
 """`drain demo` as a user runs it: real processes, real signals; whatever happens, no process is left behind."""
 
+import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -47,7 +47,9 @@ def children(pid: int) -> set[int]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], set[int]]]:
     """A demo with all its processes up (two servers, balancer, load), and their ids."""
-    demo = subprocess.Popen([*DRAIN, *QUICK, "--rounds=20"], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
+    demo = subprocess.Popen(
+        [*DRAIN, *QUICK, "--rounds=20"], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
         assert until(lambda: len(children(demo.pid)) == 4, 30)
         time.sleep(1.5)  # into the first restart
@@ -57,10 +59,14 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], set[int]]
         demo.wait()
 
 
-@pytest.mark.parametrize("flags", [["--json=demo.json"], ["--json=demo.json", "--aio", "--no-baseline"]], ids=["sync", "aio"])
+@pytest.mark.parametrize(
+    "flags", [["--json=demo.json"], ["--json=demo.json", "--aio", "--no-baseline"]], ids=["sync", "aio"]
+)
 def test_drain_loses_nothing(tmp_path: Path, flags: Sequence[str]) -> None:
     """Every server restarted under load: exit code 0, no call lost, JSON and page written and said where."""
-    done = subprocess.run([*DRAIN, *QUICK, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [*DRAIN, *QUICK, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "demo.json").read_text())
     drained = result["runs"][-1]
@@ -68,7 +74,13 @@ def test_drain_loses_nothing(tmp_path: Path, flags: Sequence[str]) -> None:
     assert result["totals"]["drain"]["calls"] > 500
     assert [restart["exit_code"] for restart in drained["restarts"]] == [0, 0]
     assert all(restart["report"]["goaway"] == "lossless" for restart in drained["restarts"])
-    assert {span["phase"] for span in drained["spans"]} >= {"serving", "announcing", "closing", "finishing", "restarting"}
+    assert {span["phase"] for span in drained["spans"]} >= {
+        "serving",
+        "announcing",
+        "closing",
+        "finishing",
+        "restarting",
+    }
     assert len(drained["listed"]) > len(drained["restarts"])
     page = (tmp_path / "drain-demo.html").read_text()
     assert page.count("<svg") == len(result["runs"])
@@ -124,23 +136,20 @@ def test_exit_code_by_what_drain_lost(
         (["--servers=1"], "1 is not in the range"),
         (["--lag=60"], "60.0 is not in the range"),
         (["--rounds=many"], "'many' is not a valid integer"),
-        (["--html=/nowhere/page.html"], "/nowhere does not exist"),
-        (["--json=/proc/demo.json"], "/proc cannot be written to"),
+        (["--html=/nowhere/page.html"], "/nowhere/page.html cannot be written: No such file"),
+        (["--json=/proc/demo.json"], "/proc/demo.json cannot be written"),
         (["--html=/"], "is a directory"),
         (["--colour"], "No such option"),
     ],
 )
 def test_bad_options(flags: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Told at once, by name, before anything is started."""
-    if flags == ["--json=/proc/demo.json"] and os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
     assert _cli.main(["demo", *flags]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_a_process_that_fails_is_quoted() -> None:
     """A process that does not come up ends the wait at once, with the end of its stderr."""
-    import asyncio
 
     async def scenario() -> None:
         child = await Child.start("server-1", "drain._demo.server", "--mode=nonsense")

@@ -32,7 +32,7 @@ def run(mode: str = "baseline", seconds: float = 20.0, failed: dict[int, int] | 
         started_at=1000.0,
         duration=seconds,
         bucket=0.1,
-        calls={server: (40,) * buckets for server in SERVERS},
+        calls=dict.fromkeys(SERVERS, (40,) * buckets),
         failed={"UNAVAILABLE": lost} if counts else {},
         failures=tuple(Failure(b * 0.1, 1, "unary", "UNAVAILABLE", "Socket closed") for b in counts),
         p50=0.004,
@@ -45,7 +45,9 @@ def run(mode: str = "baseline", seconds: float = 20.0, failed: dict[int, int] | 
         mode=mode,
         load=load,
         restarts=tuple(Restart(s, 1, t, t + 0.2, t + 0.4, t + 0.5, 0, REPORT) for t, s in times),
-        spans=tuple(Span(s, phase, n * 3.0, n * 3.0 + 2) for s in SERVERS for n, phase in enumerate(("serving", "stopping"))),
+        spans=tuple(
+            Span(s, phase, n * 3.0, n * 3.0 + 2) for s in SERVERS for n, phase in enumerate(("serving", "stopping"))
+        ),
         listed=tuple(Span(s, "listed", 0.0, seconds) for s in SERVERS),
     )
 
@@ -86,7 +88,7 @@ def test_it_has_a_light_and_a_dark_side() -> None:
 def test_every_picture_is_well_formed_and_says_what_it_shows() -> None:
     """One SVG a run; XML; failed calls marked with their number; a label for people who do not see it."""
     page = render(demo(LOSING, CLEAN))
-    plain, drained = (ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S))
+    plain, drained = (ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL))
     assert [t.text for t in plain.iter("text") if t.get("class") == "lost"] == ["29", "5"]
     assert [t.text for t in drained.iter("text") if t.get("class") in ("lost", "none")] == ["none"]
     assert plain.get("aria-label") == "server.stop(grace): 34 of 24,154 calls failed in 6 restarts"
@@ -129,7 +131,9 @@ def test_a_long_run_stays_small() -> None:
 
 def test_bands_stay_inside_the_picture() -> None:
     """Phases of milliseconds are drawn wide enough to be seen, but thousands of them do not run out of the picture."""
-    spans = tuple(Span("server-1", ("announcing", "closing")[n % 2], n * 0.005, n * 0.005 + 0.005) for n in range(4_000))
+    spans = tuple(
+        Span("server-1", ("announcing", "closing")[n % 2], n * 0.005, n * 0.005 + 0.005) for n in range(4_000)
+    )
     picture = ElementTree.fromstring(Chart.of([CLEAN]).svg(replace(CLEAN, spans=spans), "many"))
     bands = [rect for rect in picture.iter("rect") if rect.get("class", "").startswith("p-")]
     assert max(float(b.get("x", "")) + float(b.get("width", "")) for b in bands) < WIDTH
@@ -179,7 +183,7 @@ def test_both_runs_share_one_scale() -> None:
 
 def test_phases_become_spans() -> None:
     """A server's events, process after process, become one line without holes, counted from the first call."""
-    first = [
+    first: list[dict[str, object]] = [
         {"event": "serving", "at": 101.0},
         {"event": "phase", "phase": "announcing", "at": 110.0},
         {"event": "Rotated", "number": 1, "at": 110.1},
@@ -188,7 +192,7 @@ def test_phases_become_spans() -> None:
         {"event": "phase", "phase": "stopped", "at": 111.2},
         {"event": "report", "report": {}},
     ]
-    second = [{"event": "serving", "at": 112.0}]
+    second: list[dict[str, object]] = [{"event": "serving", "at": 112.0}]
     steps = [*steps_of(first, 100.0), *steps_of(second, 111.3)]
     spans = [(s.phase, round(s.start, 3), round(s.end, 3)) for s in server_spans("a", steps, began=105.0, ended=120.0)]
     assert spans == [
