@@ -197,12 +197,14 @@ class Driver:
         self._crew.emit(events.AnnouncingEnded(why, self._announcing.rotations, time.monotonic()))
 
     def _close(self, now: float) -> float | None:
-        if self._closing is None or (step := self._closing.step(now, self._gauge.flow().begun)) is None:
+        if self._closing is None:
             self._apply(Input.CLOSED, "GOAWAY sent")
-        elif isinstance(step, Over):
+        elif self._deadline is not None and now >= self._deadline:
+            self._apply(Input.CLOSED, "drain_timeout")
+        elif isinstance(step := self._closing.step(now, self._gauge.flow().begun), Over):
             self._apply(Input.CLOSED, step.why)
         else:
-            return min(now + POLL_BUSY, now + 60.0)
+            return now + POLL_BUSY
         return None
 
     def _finish(self, now: float, finishing: Finishing) -> float | None:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any, overload
 
@@ -17,23 +17,23 @@ from grpc_health.v1 import health_pb2_grpc
 
 from drain import events
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
-from drain._core.lifecycle import REFUSED, Input
-from drain._driver import STEP_TIMEOUT, Driver, Means
+from drain._core.lifecycle import Input
+from drain._driver import STEP_TIMEOUT, Means
+from drain._facade import Facade
 from drain._grpc.handlers import watch_sync
 from drain._grpc.health import SyncHealth
 from drain._grpc.lossless import Listener
 from drain._grpc.streams import SyncGuard
 from drain._signals import Mailbox, Signals
-from drain._subscribers import Callback, Subscribers
 from drain.config import DrainPolicy, ServerKeepalive
-from drain.errors import CapabilityError, ConfigurationError, DrainError
+from drain.errors import ConfigurationError
 from drain.events import State
 from drain.report import DrainReport
 
 _HEALTH_WORKERS = 2
 
 
-class Server(grpc.Server):
+class Server(Facade, grpc.Server):
     """A `grpc.Server` that leaves without losing a call. Made by `drain.server(...)`; every method is thread safe.
 
     Everything of `grpc.Server` works as ever. `stop(grace)` keeps grpc's contract and becomes lossless.
@@ -42,46 +42,14 @@ class Server(grpc.Server):
     def __init__(
         self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]], bool], grpc.Server], guard: SyncGuard
     ) -> None:
-        self._blueprint, self._make, self._guard = blueprint, make, guard
-        self._subscribers = Subscribers()
-        self._lock = threading.Lock()
-        self._begun = False
-        self._inner: grpc.Server | None = None
+        super().__init__(blueprint, _Crew(self))
+        self._make, self._guard = make, guard
         self._health: SyncHealth | None = None
-        self._health_server: grpc.Server | None = None
         self._stopped = threading.Event()
         self._draining = threading.Event()
-        self._driver = Driver(blueprint.policy, _Crew(self), blueprint.ledger)
         self._driver.report().add_done_callback(lambda _: self._stopped.set())
 
     # What a grpc.Server does.
-
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """As in grpc. Before start or after."""
-        counted = self._blueprint.add_generic(generic_rpc_handlers)
-        if self._inner is not None:
-            self._inner.add_generic_rpc_handlers(counted)
-
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]
-    ) -> None:
-        """As in grpc: called by generated code, before start."""
-        counted = self._blueprint.add_registered(service_name, method_handlers)
-        if self._inner is not None:
-            self._inner.add_registered_method_handlers(service_name, counted)  # grpc warns: too late
-
-    def add_insecure_port(self, address: str) -> int:
-        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
-        return self._add_port(address, None)
-
-    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
-        return self._add_port(address, server_credentials)
-
-    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        if self._begun:
-            raise ConfigurationError(f"{address}: a port can be added before start() only, as in grpc.")
-        return self._blueprint.add_port(address, credentials)
 
     def start(self) -> None:
         """As in grpc, but returns when the server really listens.
@@ -89,12 +57,7 @@ class Server(grpc.Server):
         Raises: ValueError if started before, as grpc does. CapabilityError if `goaway="require"` cannot be had. DrainError if
         it was drained before it was started.
         """
-        with self._lock:
-            if self._begun:
-                raise ValueError("Cannot start already-started server!")
-            if self._driver.state is State.STOPPED:
-                raise DrainError("the server was drained before it was started: build a new one")
-            self._begun = True
+        self._begin()
         try:
             means = self._start()
         except BaseException as error:
@@ -167,25 +130,15 @@ class Server(grpc.Server):
         Before start it is over at once.
         """
         report = self._driver.report()
-        what = Input.DRAIN if self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
-        self._leave(what, reason)
+        self._leave(reason)
         return report
-
-    def _leave(self, what: Input, reason: str) -> None:
-        with self._lock:
-            if not self._begun and self._driver.state is not State.STOPPED:
-                self._blueprint.release()
-                self._driver.abandon(what, reason)
-                return
-        self._driver.request(what, reason)
 
     def rotate(self) -> int:
         """GOAWAY on every connection, while serving: clients reconnect, and so spread anew. Returns how many were told.
 
         Raises CapabilityError in the classic way.
         """
-        if self.goaway != "lossless":
-            raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
+        self._refuse(Input.ROTATE)
         return self._driver.request(Input.ROTATE, "rotate()").result(2 * STEP_TIMEOUT)
 
     def pause(self) -> None:
@@ -197,14 +150,8 @@ class Server(grpc.Server):
         self._ask(Input.RESUME, "resume()")
 
     def _ask(self, what: Input, reason: str) -> None:
-        if (self.state, what) in REFUSED:
-            raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
+        self._refuse(what)
         self._driver.request(what, reason).result(2 * STEP_TIMEOUT)
-
-    @property
-    def state(self) -> State:
-        """Where the server stands."""
-        return self._driver.state
 
     @property
     def draining(self) -> threading.Event:
@@ -217,24 +164,6 @@ class Server(grpc.Server):
         if self._health is None:
             raise ConfigurationError("this server was made with health=False")
         return self._health
-
-    @property
-    def goaway(self) -> str:
-        """ "lossless" or "classic"."""
-        return self._blueprint.choice().goaway
-
-    @property
-    def goaway_reason(self) -> str:
-        """Why, and where it is classic, what would cure it."""
-        choice = self._blueprint.choice()
-        return f"{choice.reason} (remedy: {choice.remedy})" if choice.remedy else choice.reason
-
-    def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Call `callback(event)` for every event of drain.events, in order, on a thread of drain's: it must not block.
-
-        Returns a function that unsubscribes.
-        """
-        return self._subscribers.add(callback)
 
     def _serve_health(self) -> None:
         self._health = SyncHealth()
@@ -348,10 +277,7 @@ def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
             elif number is not None:
                 asked = True
                 for server in servers:
-                    if number == signal.SIGINT:
-                        server._leave(Input.LEAVE, number.name)
-                    else:
-                        server.drain(number.name)
+                    server._leave(number.name, announce=number != signal.SIGINT)
     done = tuple(report.result() for report in reports)
     return done[0] if len(done) == 1 else done
 

@@ -7,7 +7,7 @@ import asyncio
 import signal
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent import futures
 from typing import Any, overload
 
@@ -17,68 +17,38 @@ from grpc_health.v1 import health_pb2_grpc
 
 from drain import events
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
-from drain._core.lifecycle import REFUSED, Input
-from drain._driver import STEP_TIMEOUT, Driver, Means
+from drain._core.lifecycle import Input
+from drain._driver import STEP_TIMEOUT, Means
+from drain._facade import Facade
 from drain._grpc.handlers import watch_async
 from drain._grpc.health import AsyncHealth
 from drain._grpc.lossless import Listener, fetcher_option
 from drain._grpc.streams import AsyncGuard
 from drain._signals import Signals
-from drain._subscribers import Callback, Subscribers
 from drain.config import DrainPolicy, ServerKeepalive
-from drain.errors import CapabilityError, ConfigurationError, DrainError
+from drain.errors import ConfigurationError
 from drain.events import State
 from drain.report import DrainReport
 
 __all__ = ["Server", "run", "server"]
 
 
-class Server(grpc.aio.Server):
+class Server(Facade, grpc.aio.Server):
     """A `grpc.aio.Server` that leaves without losing a call. Made by `drain.aio.server(...)`.
 
     Everything of `grpc.aio.Server` works as ever. `stop(grace)` keeps grpc's contract and becomes lossless. It may be made
-    outside of a running loop, and belongs to the loop in which it is started. `drain` and `state` may be used from any thread.
+    outside of a running loop, and belongs to the loop in which it is started. `state` may be read from any thread.
     """
 
     def __init__(self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]]], Any], guard: AsyncGuard) -> None:
-        self._blueprint, self._make, self._guard = blueprint, make, guard
-        self._subscribers = Subscribers()
+        self._crew = _Crew(self)
+        super().__init__(blueprint, self._crew)
+        self._make, self._guard = make, guard
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._begun = False
-        self._inner: Any = None
         self._health: AsyncHealth | None = None
-        self._health_server: Any = None
         self._draining = asyncio.Event()
-        self._driver = Driver(blueprint.policy, _Crew(self), blueprint.ledger)
 
     # What a grpc.aio.Server does.
-
-    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """As in grpc: before start."""
-        counted = self._blueprint.add_generic(generic_rpc_handlers)
-        if self._inner is not None:
-            self._inner.add_generic_rpc_handlers(counted)
-
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]
-    ) -> None:
-        """As in grpc: called by generated code, before start."""
-        counted = self._blueprint.add_registered(service_name, method_handlers)
-        if self._inner is not None:
-            self._inner.add_registered_method_handlers(service_name, counted)  # grpc warns: too late
-
-    def add_insecure_port(self, address: str) -> int:
-        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
-        return self._add_port(address, None)
-
-    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
-        return self._add_port(address, server_credentials)
-
-    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        if self._begun:
-            raise ConfigurationError(f"{address}: a port can be added before start() only, as in grpc.")
-        return self._blueprint.add_port(address, credentials)
 
     async def start(self) -> None:
         """As in grpc, but returns when the server really listens.
@@ -86,11 +56,7 @@ class Server(grpc.aio.Server):
         Raises: ValueError if started before. CapabilityError if `goaway="require"` cannot be had. DrainError if it was drained
         before it was started.
         """
-        if self._begun:
-            raise ValueError("Cannot start already-started server!")
-        if self._driver.state is State.STOPPED:
-            raise DrainError("the server was drained before it was started: build a new one")
-        self._begun = True
+        self._begin()
         self._loop = asyncio.get_running_loop()
         try:
             means = await self._start()
@@ -101,7 +67,7 @@ class Server(grpc.aio.Server):
         self._driver.started(means)
 
     async def _start(self) -> Means:
-        blueprint, emit = self._blueprint, self._subscribers.tell
+        blueprint, emit = self._blueprint, self._crew.emit
         # A probe in a subprocess, or the control plane's start, must not hold up the user's loop.
         listener = await asyncio.to_thread(blueprint.settle, emit)
         option = None
@@ -172,24 +138,15 @@ class Server(grpc.aio.Server):
         Call it on an event loop; from another thread use `asyncio.run_coroutine_threadsafe`.
         """
         report = asyncio.wrap_future(self._driver.report())
-        what = Input.DRAIN if self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
-        self._leave(what, reason)
+        self._leave(reason)
         return report
-
-    def _leave(self, what: Input, reason: str) -> None:
-        if not self._begun and self._driver.state is not State.STOPPED:
-            self._blueprint.release()
-            self._driver.abandon(what, reason)
-        else:
-            self._driver.request(what, reason)
 
     async def rotate(self) -> int:
         """GOAWAY on every connection, while serving: clients reconnect, and so spread anew. Returns how many were told.
 
         Raises CapabilityError in the classic way.
         """
-        if self.goaway != "lossless":
-            raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
+        self._refuse(Input.ROTATE)
         return await asyncio.wait_for(
             asyncio.wrap_future(self._driver.request(Input.ROTATE, "rotate()")), 2 * STEP_TIMEOUT
         )
@@ -203,14 +160,8 @@ class Server(grpc.aio.Server):
         await self._ask(Input.RESUME, "resume()")
 
     async def _ask(self, what: Input, reason: str) -> None:
-        if (self.state, what) in REFUSED:
-            raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
+        self._refuse(what)
         await asyncio.wait_for(asyncio.wrap_future(self._driver.request(what, reason)), 2 * STEP_TIMEOUT)
-
-    @property
-    def state(self) -> State:
-        """Where the server stands."""
-        return self._driver.state
 
     @property
     def draining(self) -> asyncio.Event:
@@ -223,24 +174,6 @@ class Server(grpc.aio.Server):
         if self._health is None:
             raise ConfigurationError("this server was made with health=False")
         return self._health
-
-    @property
-    def goaway(self) -> str:
-        """ "lossless" or "classic"."""
-        return self._blueprint.choice().goaway
-
-    @property
-    def goaway_reason(self) -> str:
-        """Why, and where it is classic, what would cure it."""
-        choice = self._blueprint.choice()
-        return f"{choice.reason} (remedy: {choice.remedy})" if choice.remedy else choice.reason
-
-    def subscribe(self, callback: Callback) -> Callable[[], None]:
-        """Call `callback(event)` for every event of drain.events, in order, on the server's loop once it is started.
-
-        Returns a function that unsubscribes.
-        """
-        return self._subscribers.add(callback)
 
     def _serve_health(self) -> None:
         self._health = AsyncHealth()
@@ -391,10 +324,7 @@ async def _obey(mailbox: "asyncio.Queue[signal.Signals]", servers: Sequence[Serv
     """The first signal drains; the second forces the end and is raised again."""
     number = await mailbox.get()
     for server in servers:
-        if number == signal.SIGINT:
-            server._leave(Input.LEAVE, number.name)
-        else:
-            server.drain(number.name)
+        server._leave(number.name, announce=number != signal.SIGINT)
     number = await mailbox.get()
     ends = [asyncio.wrap_future(server._driver.report()) for server in servers]
     for server in servers:

@@ -4,19 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from drain._demo import run
 from drain._demo.results import Settings
 from drain._demo.words import WORDS
 
-COLUMNS = (
-    SpinnerColumn(finished_text="·"),
+COLUMNS = (  # 80 characters are enough
     TextColumn("{task.description}"),
-    BarColumn(bar_width=24),
-    MofNCompleteColumn(),
-    TextColumn("restarts"),
-    TextColumn("{task.fields[calls]:>8,} calls"),
+    BarColumn(bar_width=10),
+    TextColumn("{task.completed}/{task.total}"),
+    TextColumn("{task.fields[calls]:>6,} calls"),
     TextColumn("{task.fields[lost]}"),
     TextColumn("[dim]{task.fields[step]}"),
 )
@@ -32,7 +30,7 @@ def live(settings: Settings, modes: Sequence[str]) -> Iterator[Callable[[run.Pro
         def show(progress: run.Progress) -> None:
             bars.start_task(tasks[progress.mode])
             colour = "red" if progress.lost else "green"
-            lost = f"[{colour}]{progress.lost:,} failed"
+            lost = f"[{colour}]{progress.lost:>3,} failed"
             bars.update(
                 tasks[progress.mode], completed=progress.restarts, calls=progress.calls, lost=lost, step=progress.step
             )

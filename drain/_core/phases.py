@@ -59,6 +59,7 @@ class Announcing:
         self._deaf = min(DEAF, window / 2)
         self._rotated_at: float | None = None
         self._before: int | None = None
+        self._listened_from = now
         self._came = 0
         self.returned: list[int] = []
 
@@ -78,10 +79,11 @@ class Announcing:
             return Rotate() if now < self._latest else Over("announce_timeout")
         if now < self._rotated_at + self._deaf and now < self._latest:
             return Wait(min(self._rotated_at + self._deaf, self._latest))
-        self._count(begun)
+        self._count(now, begun)
         if now >= self._latest:
             return Over("announce_timeout")
-        heard_until = self._rotated_at + self._window
+        # From the first look on: one that comes late, because nothing lets this process run, has not seen who came before it.
+        heard_until = self._listened_from + self._window - self._deaf
         if now < heard_until:
             return Wait(min(heard_until, self._latest))
         if self._came == 0 and self.rotations >= AT_LEAST_ROTATIONS:
@@ -89,9 +91,9 @@ class Announcing:
         again = self._rotated_at + self._interval
         return Rotate() if now >= again else Wait(min(again, self._latest))
 
-    def _count(self, begun: int) -> None:
+    def _count(self, now: float, begun: int) -> None:
         if self._before is None:
-            self._before = begun
+            self._before, self._listened_from = begun, now
         self._came = begun - self._before
         self.returned[-1] = self._came
 
@@ -126,7 +128,7 @@ class Closing:
             self._since, self._begun = now, begun
         if now >= self._latest:
             return Over("still called")
-        if now - self._since >= self._quiet:
+        if now >= self._since + self._quiet:
             return Over("quiet")
         return Wait(min(self._since + self._quiet, self._latest))
 

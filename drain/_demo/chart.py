@@ -14,6 +14,7 @@ WIDTH, LEFT, RIGHT = 1120, 92, 12
 TOP, CALLS, FAILED, AXIS = 10, 150, 54, 26  # heights, from the top down; the lanes are between the last two
 LANE, LISTED, GAP = 18, 4, 12
 THINNEST = 3
+NOTE = 190  # width of the note beside a run that was over sooner
 DEEPEST = FAILED - 26  # the tallest bar of failed calls: their number has to fit below
 POINTS = 300  # along the time axis: the page stays small however long the run was
 STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600)  # seconds between two marks of the axis, 16 marks at most
@@ -89,7 +90,8 @@ class Chart:
         if run.load.duration < self.seconds * 0.97:
             x = self.x(run.load.duration)
             yield _line("end", x, x, TOP, bottom)
-            yield _text("note", x + 10, self.y(0) - 10, f"all restarted after {run.load.duration:.0f} s")
+            if WIDTH - x > NOTE:
+                yield _text("note", x + 10, self.y(0) - 10, f"all restarted after {run.load.duration:.0f} s")
 
     def _areas(self, run: Run) -> Iterator[str]:
         points = int(run.load.duration / self.step)  # whole ones only

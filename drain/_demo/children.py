@@ -88,8 +88,9 @@ class Child:
         self._process.stdin.write(line.encode() + b"\n")
 
     def terminate(self) -> None:
-        """Send SIGTERM."""
-        self._process.terminate()
+        """Send SIGTERM. One that has died by itself does not mind: its exit code will tell."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
 
     async def ended(self, within: float) -> int:
         """Wait for its end and the last of its output; its exit code."""

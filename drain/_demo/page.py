@@ -15,6 +15,7 @@ from drain._demo.words import PHASES, WORDS
 
 RESTARTS_SHOWN = 60
 MESSAGES_SHOWN = 10
+STDERR_SHOWN = 500
 
 
 def render(demo: Demo) -> str:
@@ -112,15 +113,16 @@ def _restarts(runs: Sequence[Run]) -> str:
 
 
 def _restart(run: Run, restart: Restart) -> tuple[str, ...]:
-    said = f"exit code {restart.exit_code}"
+    said = [f"exit code {restart.exit_code}"]
     if restart.report is not None:
         phases = cast(Mapping[str, float], restart.report["phases"])
         rotations = cast(Sequence[Mapping[str, int]], restart.report["rotations"])
-        said += "; " + ", ".join(f"{name} {seconds(took)}" for name, took in phases.items())
-        said += f"; calls that came back after each rotation: {', '.join(str(r['calls_returned']) for r in rotations) or '-'}"
-        said += f"; {restart.report['cancelled']} calls cancelled"
+        returned = ", ".join(str(rotation["calls_returned"]) for rotation in rotations) or "none"
+        said += [f"{restart.report['goaway']} GOAWAY", *(f"{name} {seconds(took)}" for name, took in phases.items())]
+        said += [f"calls that came back after each rotation: {returned}", f"{restart.report['cancelled']} cancelled"]
+    said += [restart.stderr[-STDERR_SHOWN:]] * bool(restart.stderr)
     where = (WORDS[run.mode].name, restart.server, f"{restart.signalled:.1f} s")
-    return (*where, seconds(restart.leaving), seconds(restart.whole), said)
+    return (*where, seconds(restart.leaving), seconds(restart.whole), "; ".join(said))
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

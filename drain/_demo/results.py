@@ -71,7 +71,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """One server's restart, from SIGTERM until the balancer sends new connections to its successor."""
+    """One server's restart, from SIGTERM until the balancer sends new connections to its successor.
+
+    `report` is drain's; `stderr` the last lines the process wrote there, kept only where its exit code is not 0.
+    """
 
     server: str
     round: int
@@ -81,6 +84,7 @@ class Restart:
     listed: float
     exit_code: int
     report: Mapping[str, object] | None = None
+    stderr: str = ""
 
     @property
     def leaving(self) -> float:

@@ -141,6 +141,7 @@ class Runner:
             listed=listed - began,
             exit_code=exit_code,
             report=cast(Mapping[str, object], reports[-1]) if reports else None,
+            stderr=leaving.stderr_tail() if exit_code else "",
         )
 
     def _ticked(self, event: Event) -> None:

@@ -23,8 +23,8 @@ def rows(runs: Sequence[Run]) -> list[Row]:
         *((f"· {status}", *(f"{run.load.lost_by_status.get(status, 0):,}" for run in runs)) for status in statuses),
         ("Longest pause of one caller", *(seconds(run.load.longest_pause) for run in runs)),
         ("Restarts", *(f"{len(run.restarts)}" for run in runs)),
-        ("Time per restart, until the next server is in use", *(seconds(run.restarting) for run in runs)),
-        ("· SIGTERM to the end of the process", *(seconds(run.leaving) for run in runs)),
+        ("Time per restart, successor in use", *(seconds(run.restarting) for run in runs)),
+        ("· SIGTERM to process exit", *(seconds(run.leaving) for run in runs)),
         ("Unary call, p50", *(seconds(run.load.p50) for run in runs)),
         ("Unary call, p99", *(seconds(run.load.p99) for run in runs)),
     ]

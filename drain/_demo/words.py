@@ -40,8 +40,8 @@ WORDS = {
 
 PHASES = {
     "serving": "serving",
-    "announcing": "announcing: still serves, asks callers to move",
-    "closing": "closing: no new connections",
+    "announcing": "announcing, still serving",
+    "closing": "closing",
     "finishing": "finishing the last calls",
     "stopping": "stop(grace)",
     "restarting": "restarting",

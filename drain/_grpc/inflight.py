@@ -127,8 +127,8 @@ class Gauge:
         return tuple(names)
 
     def any_peer(self) -> bool:
-        """Whether any connection is open; cheap however many there are."""
-        return bool(self.peers(limit=1))
+        """Whether any connection is open, or may be: where channelz is off nobody knows. Cheap however many there are."""
+        return self._server_id is None or bool(self.peers(limit=1))
 
     def _data(self) -> Mapping[str, Any] | None:
         if self._server_id is None:

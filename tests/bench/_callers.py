@@ -121,7 +121,6 @@ def main() -> None:
         longest=max(caller.longest for caller in callers),
         statuses=statuses,
         failures=failures[:KEPT],
-        each=[(caller.ok, round(caller.longest, 3)) for caller in callers],
     )
 
 

@@ -1,6 +1,7 @@
 """Starts and replaces the processes of one run; at the end of `async with` none is left, however it ends."""
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ class Calls:
     """What callers saw, summed up."""
 
     ok: int = 0
+    longest: float = 0.0
     statuses: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
@@ -48,15 +50,17 @@ class Calls:
         return sum(self.statuses.values())
 
     def add(self, result: Mapping[str, Any]) -> None:
-        """One more process of callers."""
+        """More of it."""
         self.ok += result["ok"]
+        self.longest = max(self.longest, result["longest"])
         self.statuses = dict(Counter(self.statuses) + Counter(result["statuses"]))
         self.failures += result["failures"]
 
     def __str__(self) -> str:
-        """In a few words."""
+        """In a few words; the longest is that of calls which did not fail."""
         kinds = ", ".join(f"{count} {status}" for status, count in Counter(self.statuses).most_common())
-        return f"{self.failed:,} of {self.ok + self.failed:,} failed" + (f" ({kinds})" if kinds else "")
+        failed = f"{self.failed:,} of {self.ok + self.failed:,} failed" + (f" ({kinds})" if kinds else "")
+        return f"{failed}, longest {self.longest:.1f} s"
 
 
 class Stage:
@@ -72,7 +76,7 @@ class Stage:
         self._arguments = [f"--library={library}", f"--flavour={flavour}"]
         if announce_timeout is not None:
             self._arguments.append(f"--announce-timeout={announce_timeout:g}")
-        self._callers: Child | None = None
+        self._callers: list[Child] = []
         self._orders = 0
 
     async def __aenter__(self) -> Self:
@@ -98,23 +102,26 @@ class Stage:
         place.process = await self.family.start(place.name, "tests.bench._server", *arguments)
         await place.process.until("serving", START)
 
-    async def call(self, *arguments: str, target: str | None = None) -> None:
+    async def call(self, *arguments: str, target: str | None = None, processes: int = 1) -> None:
         """Start the callers."""
-        self._callers = await self.family.start(
-            "callers", "tests.bench._callers", f"--target={target or self.target}", *arguments
-        )
+        whole = (f"--target={target or self.target}", *arguments)
+        for _ in range(processes):
+            self._callers.append(await self.family.start("callers", "tests.bench._callers", *whole))
 
     async def met(self, *places: Place) -> None:
         """Wait until these processes have answered on every channel; without places, until any have."""
-        assert self._callers is not None
-        for name in [place.name for place in places] or [""]:
-            await self._callers.until("met", START, where=lambda event: event["server"] == name)  # noqa: B023  # at once
+        names = [place.name for place in places] or [""]
+        for callers, name in itertools.product(self._callers, names):
+            await callers.until("met", START, where=lambda event: event["server"] == name)  # noqa: B023  # at once
 
-    async def hang_up(self) -> Event:
+    async def hang_up(self) -> Calls:
         """Let the callers end; what they saw."""
-        assert self._callers is not None
-        self._callers.order("stop")
-        return await self._callers.until("result", START)
+        calls = Calls()
+        for callers in self._callers:
+            callers.order("stop")
+        for callers in self._callers:
+            calls.add(await callers.until("result", START))
+        return calls
 
     async def leave(self, place: Place) -> tuple[Child, float, float]:
         """SIGTERM, and wait for the process's end: the process, when it was told, and when it was gone."""

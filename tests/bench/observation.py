@@ -50,7 +50,7 @@ async def measure(quick: bool) -> AsyncIterator[Row]:
 
 async def run(flavour: str, lag: float, restarts: int) -> tuple[Calls, Leavings]:
     """One run."""
-    leavings, calls = Leavings(), Calls()
+    leavings = Leavings()
     async with Stage("drain", flavour, servers=SERVERS) as stage:
         backends = [f"--backend={place.address}" for place in stage.places]
         balancer = await stage.family.start("balancer", "drain._demo.balancer", f"--lag={lag:g}", *backends)
@@ -70,8 +70,7 @@ async def run(flavour: str, lag: float, restarts: int) -> tuple[Calls, Leavings]
             leavings.why.append(str(ended["why"]))
             await stage.start(place)
             await learned(balancer, place, listed=True, since=gone)
-        calls.add(await stage.hang_up())
-    return calls, leavings
+        return await stage.hang_up(), leavings
 
 
 async def learned(balancer: Child, place: Place, *, listed: bool, since: float) -> float:

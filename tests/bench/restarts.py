@@ -59,5 +59,5 @@ async def run(tally: Tally, library: str, flavour: str, restarts: int, *, announ
             tally.took.append(gone - told)
             await stage.start(place)
             await stage.met(place)
-        tally.calls.add(await stage.hang_up())
+        tally.calls.add(asdict(await stage.hang_up()))
         tally.restarts += restarts

@@ -15,6 +15,7 @@ from drain._demo.timeline import listed_spans, server_spans, steps_of
 
 SERVERS = ("server-1", "server-2", "server-3")
 REPORT = {
+    "goaway": "lossless",
     "phases": {"announcing": 1.3, "closing": 0.002, "finishing": 0.01},
     "rotations": [{"connections": 6, "calls_returned": 41}, {"connections": 3, "calls_returned": 0}],
     "cancelled": 0,

@@ -1,0 +1,110 @@
+"""What the synchronous and the asyncio server have in common: registering before start, and what may be asked at any time.
+
+grpc's two servers register handlers and ports in the same way, without awaiting. What differs (starting, stopping, waiting) is in
+_server.py and aio.py.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import grpc
+
+from drain._blueprint import Blueprint
+from drain._core.lifecycle import REFUSED, Input
+from drain._driver import Crew, Driver
+from drain._subscribers import Callback, Subscribers
+from drain.errors import CapabilityError, ConfigurationError, DrainError
+from drain.events import State
+
+
+class Facade:
+    """The part of a server that needs neither thread nor event loop. Thread safe."""
+
+    def __init__(self, blueprint: Blueprint, crew: Crew) -> None:
+        self._blueprint = blueprint
+        self._subscribers = Subscribers()
+        self._driver = Driver(blueprint.policy, crew, blueprint.ledger)
+        self._lock = threading.RLock()  # reentrant: a signal handler may call drain() while the main thread is in here
+        self._begun = False
+        self._inner: Any = None
+        self._health_server: Any = None
+
+    # What a grpc server does.
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """As in grpc."""
+        counted = self._blueprint.add_generic(generic_rpc_handlers)
+        if self._inner is not None:
+            self._inner.add_generic_rpc_handlers(counted)
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> None:
+        """As in grpc: called by generated code, before start."""
+        counted = self._blueprint.add_registered(service_name, method_handlers)
+        if self._inner is not None:
+            self._inner.add_registered_method_handlers(service_name, counted)  # grpc warns: too late
+
+    def add_insecure_port(self, address: str) -> int:
+        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
+        return self._add_port(address, None)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """As in grpc; returns the number, for port 0 too. A busy port is a `BindError` (a RuntimeError, as in grpc)."""
+        return self._add_port(address, server_credentials)
+
+    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        if self._begun:
+            raise ConfigurationError(f"{address}: a port can be added before start() only, as in grpc.")
+        return self._blueprint.add_port(address, credentials)
+
+    # What drain adds.
+
+    @property
+    def state(self) -> State:
+        """Where the server stands."""
+        return self._driver.state
+
+    @property
+    def goaway(self) -> str:
+        """ "lossless" or "classic"."""
+        return self._blueprint.choice().goaway
+
+    @property
+    def goaway_reason(self) -> str:
+        """Why, and where it is classic, what would cure it."""
+        choice = self._blueprint.choice()
+        return f"{choice.reason} (remedy: {choice.remedy})" if choice.remedy else choice.reason
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """Call `callback(event)` for every event of drain.events, in order. It must not block.
+
+        Called on a thread of drain's; by an asyncio server on its loop, once that is known. Returns a function that unsubscribes.
+        """
+        return self._subscribers.add(callback)
+
+    def _begin(self) -> None:
+        """Start may go on, once."""
+        with self._lock:
+            if self._begun:
+                raise ValueError("Cannot start already-started server!")  # grpc's own words
+            if self._driver.state is State.STOPPED:
+                raise DrainError("the server was drained before it was started: build a new one")
+            self._begun = True
+
+    def _leave(self, reason: str, *, announce: bool = True) -> None:
+        what = Input.DRAIN if announce and self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
+        with self._lock:
+            if not self._begun and self._driver.state is not State.STOPPED:
+                self._blueprint.release()
+                self._driver.abandon(what, reason)
+                return
+        self._driver.request(what, reason)
+
+    def _refuse(self, what: Input) -> None:
+        """Raise for what cannot be done now."""
+        if (self.state, what) in REFUSED:
+            raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
+        if what is Input.ROTATE and self.goaway != "lossless":
+            raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")

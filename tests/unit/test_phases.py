@@ -1,0 +1,252 @@
+"""When each phase is over: examples, and what holds whatever is observed and however late we look."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drain._core.phases import (
+    AT_LEAST_ROTATIONS,
+    DEAF,
+    LINGER,
+    Announcing,
+    Closing,
+    Finishing,
+    FixedAnnouncing,
+    Over,
+    Rotate,
+    Step,
+    Wait,
+)
+
+DEFAULTS = {"at_least": 1.0, "at_most": 8.0, "interval": 0.5, "window": 0.3}
+T = 1000.0  # when a phase begins
+
+
+@dataclass
+class Seen:
+    """One look of the driver."""
+
+    at: float
+    begun: int
+    step: Step
+    rotation: int
+
+
+def driven(
+    announcing: Announcing, begun: Callable[[float], int], late: Iterator[float], *, start: float = T
+) -> list[Seen]:
+    """Drive a phase as the driver does: act on each step, look again when it says, `late` by so much."""
+    now, seen = start, []
+    for _ in range(2000):
+        step = announcing.step(now, begun(now))
+        seen.append(Seen(now, begun(now), step, announcing.rotations))
+        if isinstance(step, Over):
+            return seen
+        if isinstance(step, Rotate):
+            now += next(late) / 10  # a rotation takes a moment itself
+            announcing.rotated(now)
+        else:
+            assert step.until > now, "a Wait that is over already would spin"
+            now = step.until + next(late)
+    raise AssertionError("the phase made no progress")
+
+
+def never(value: float = 0.0) -> Iterator[float]:
+    while True:
+        yield value
+
+
+class TestAnnouncing:
+    """Rotate until nobody comes back."""
+
+    def test_nobody_there(self) -> None:
+        """An idle server rotates twice, half a second apart, and goes when announce_min is over."""
+        seen = driven(Announcing(T, **DEFAULTS), lambda now: 7, never())
+        assert [round(look.at - T, 3) for look in seen if isinstance(look.step, Rotate)] == [0.0, 0.5]
+        assert seen[-1].step == Over("nobody came back")
+        assert seen[-1].at - T == pytest.approx(1.0)
+
+    def test_callers_that_come_back_are_waited_for(self) -> None:
+        """While a balancer has not learned yet, calls begin after each rotation; the phase ends one window after the last."""
+        announcing = Announcing(T, **DEFAULTS)
+        seen = driven(announcing, lambda now: round((min(now, T + 3.0) - T) * 100), never())
+        assert seen[-1].step == Over("nobody came back")
+        assert 3.0 < seen[-1].at - T <= 3.0 + DEFAULTS["interval"] + DEFAULTS["window"]
+        *busy, last = announcing.returned
+        assert last == 0
+        assert all(calls > 0 for calls in busy[:-1])
+
+    def test_a_balancer_that_never_learns(self) -> None:
+        """The bound holds, and the report can say why."""
+        seen = driven(Announcing(T, **DEFAULTS), lambda now: round((now - T) * 100), never())
+        assert seen[-1].step == Over("announce_timeout")
+        assert seen[-1].at - T == pytest.approx(8.0)
+
+    def test_calls_of_clients_that_have_not_read_their_goaway_yet(self) -> None:
+        """What begins in the first tenth of a second came on the old connection: it is no return."""
+        announcing = Announcing(T, **DEFAULTS)
+
+        def begun(now: float) -> int:
+            return sum(now >= T + rotated + DEAF / 2 for rotated in (0.0, 0.5))
+
+        seen = driven(announcing, begun, never())
+        assert announcing.returned == [0, 0]
+        assert seen[-1].at - T == pytest.approx(1.0)
+
+    def test_a_look_that_comes_late_has_seen_nothing(self) -> None:
+        """A driver that was held up for the whole window (a pod at its CPU limit) has not observed that nobody came."""
+        announcing = Announcing(T, **{**DEFAULTS, "at_least": 0.0})
+        announcing.rotated(T)
+        announcing.rotated(T + 0.5)
+        held_up_until = T + 0.9
+        assert isinstance(announcing.step(held_up_until, 100), Wait)
+        assert isinstance(announcing.step(held_up_until + 0.3, 150), Rotate)
+        assert announcing.returned[-1] == 50
+
+    @given(
+        at_least=st.floats(0, 2),
+        span=st.floats(0, 3),
+        interval=st.floats(0.05, 1),
+        share=st.floats(0.1, 1),
+        quiet_from=st.floats(0, 4),
+        rate=st.integers(0, 50),
+        lateness=st.lists(st.floats(0, 0.6), min_size=1, max_size=20),
+    )
+    def test_always(
+        self,
+        at_least: float,
+        span: float,
+        interval: float,
+        share: float,
+        quiet_from: float,
+        rate: int,
+        lateness: list[float],
+    ) -> None:
+        """Bounds, rotations and observation hold for any policy, any callers, any lateness."""
+        window, at_most = interval * share, at_least + span
+        announcing = Announcing(T, at_least=at_least, at_most=at_most, interval=interval, window=window)
+
+        def begun(now: float) -> int:
+            return int((min(now - T, quiet_from)) * rate)
+
+        def late() -> Iterator[float]:
+            while True:
+                yield from lateness
+
+        seen = driven(announcing, begun, late())
+        over, at = seen[-1].step, seen[-1].at
+        assert isinstance(over, Over)
+        assert not over.cut
+        assert len(announcing.returned) == announcing.rotations
+        # Never late, but for the lateness of the one who looks.
+        assert at <= T + at_most + max(lateness) + 1e-6
+        if over.why == "announce_timeout":
+            assert at >= T + at_most
+            return
+        assert over.why == "nobody came back"
+        assert T + at_least <= at < T + at_most
+        assert announcing.rotations >= AT_LEAST_ROTATIONS
+        assert announcing.returned[-1] == 0
+        # It really was observed: two looks after the last rotation, as far apart as the window without its deaf part.
+        looks = [look for look in seen if look.rotation == announcing.rotations and not isinstance(look.step, Rotate)]
+        listened = [look for look in looks if look.begun == seen[-1].begun]
+        assert at - listened[0].at >= window - min(DEAF, window / 2) - 1e-6
+
+
+class TestFixedAnnouncing:
+    """The classic way: a delay."""
+
+    @given(st.floats(0, 30), st.floats(0, 40), st.integers(0, 1000))
+    def test_over_when_the_delay_has_passed(self, delay: float, passed: float, begun: int) -> None:
+        """Whatever is observed."""
+        step = FixedAnnouncing(T, delay=delay).step(T + passed, begun)
+        assert step == (Over("announce_delay") if T + passed >= T + delay else Wait(T + delay))
+
+
+class TestClosing:
+    """The classic way, after listening has stopped."""
+
+    def test_quiet(self) -> None:
+        """Over when no call has begun for the quiet period; a call begins it anew."""
+        closing = Closing(T, quiet=0.5, latest=T + 10)
+        assert closing.step(T, 1) == Wait(T + 0.5)
+        assert closing.step(T + 0.4, 2) == Wait(T + 0.9)
+        assert closing.step(T + 0.9, 2) == Over("quiet")
+
+    def test_never_quiet(self) -> None:
+        """Bounded."""
+        closing = Closing(T, quiet=0.5, latest=T + 2)
+        looks = (closing.step(T + tenths / 10, tenths) for tenths in range(100))
+        assert next(step for step in looks if isinstance(step, Over)) == Over("still called")
+
+    @given(
+        quiet=st.floats(0, 2),
+        latest=st.floats(0, 5),
+        looks=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=1, max_size=60),
+    )
+    def test_always(self, quiet: float, latest: float, looks: list[tuple[float, int]]) -> None:
+        """It is over by `latest`, not before `quiet` has passed, and a Wait is always in the future."""
+        closing, now, begun, last_call = Closing(T, quiet=quiet, latest=T + latest), T, 0, T
+        for passed, calls in looks:
+            now, begun = now + passed, begun + calls
+            last_call = now if calls else last_call
+            step = closing.step(now, begun)
+            if isinstance(step, Over):
+                assert now >= T + latest or now >= last_call + quiet - 1e-6
+                return
+            assert isinstance(step, Wait)
+            assert now < step.until <= T + latest
+
+
+class TestFinishing:
+    """Until nothing is in flight and nobody is connected."""
+
+    def test_all_gone(self) -> None:
+        """Over at once, and nothing is cut."""
+        assert Finishing(T + 20).step(T, 0, 0) == Over("last call ended")
+
+    def test_a_call_that_never_ends(self) -> None:
+        """It has until the deadline, and is cut then."""
+        finishing = Finishing(T + 20)
+        assert finishing.step(T, 1, 1) == Wait(T + 20)
+        assert finishing.step(T + 20, 1, 1) == Over("drain_timeout", cut=True)
+
+    def test_a_peer_that_never_answers(self) -> None:
+        """With no call in flight it has `LINGER` seconds; a call that comes on it meanwhile begins them anew."""
+        finishing = Finishing(T + 20)
+        assert finishing.step(T, 0, 1) == Wait(T + LINGER)
+        assert finishing.step(T + 0.9, 1, 1) == Wait(T + 20)
+        assert finishing.step(T + 1.0, 0, 1) == Wait(T + 1.0 + LINGER)
+        assert finishing.step(T + 1.0 + LINGER, 0, 1) == Over("GOAWAY unanswered")
+
+    def test_classic_waits_for_no_peer(self) -> None:
+        """Nobody was told to go."""
+        assert Finishing(T + 20, linger=0.0).step(T, 0, 1) == Over("last call ended")
+
+    def test_the_deadline_may_come_nearer(self) -> None:
+        """`stop(grace)` of a server that is leaving already: the most restrictive grace counts."""
+        finishing = Finishing(T + 20)
+        assert finishing.step(T, 1, 1) == Wait(T + 20)
+        finishing.deadline = T + 1
+        assert finishing.step(T + 1, 1, 1) == Over("drain_timeout", cut=True)
+
+    @given(
+        allowed=st.floats(0, 5),
+        looks=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60),
+    )
+    def test_always(self, allowed: float, looks: list[tuple[float, int, int]]) -> None:
+        """Calls are cut at the deadline and never before, peers alone are never called cut, and a Wait is in the future."""
+        finishing, now = Finishing(T + allowed), T
+        for passed, in_flight, peers in looks:
+            now += passed
+            step = finishing.step(now, in_flight, peers)
+            if isinstance(step, Over):
+                assert step.cut == (in_flight > 0)
+                assert not step.cut or now >= T + allowed
+                return
+            assert isinstance(step, Wait)
+            assert now < step.until <= T + allowed
+            assert in_flight or peers
