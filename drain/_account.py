@@ -57,7 +57,7 @@ class Account:
 
     def report(self, goaway: str) -> DrainReport:
         """The report."""
-        nothing = (Flow(0, 0), 0)
+        nothing = (Flow(0, 0, 0), 0)
         start, start_ledger = self._at_start or nothing
         end, end_ledger = self._at_end or self._at_start or nothing
         begun = end.begun - start.begun

@@ -18,7 +18,7 @@ from drain._account import Account
 from drain._core.lifecycle import Effect, Input, handle
 from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
 from drain._grpc.inflight import Gauge, Ledger
-from drain._grpc.listening import stop_listening
+from drain._grpc.listening import connected, stop_listening
 from drain._grpc.lossless import Listener
 from drain.config import DrainPolicy
 from drain.events import State
@@ -27,6 +27,8 @@ from drain.report import DrainReport
 STEP_TIMEOUT = 2.0  # seconds that any single step may take
 UNWIND = 1.0  # seconds that cancelled handlers get for their `finally` blocks
 CLASSIC_GRACE = 0.5  # seconds for calls that begin while grpc's own stop is under way
+HANDSHAKES = 0.1  # seconds that a rotation waits for handshakes to end
+MANY = 1000  # with more connections than this nobody counts them before a rotation
 POLL_BUSY = 0.02  # seconds between looks while calls are in flight
 POLL_IDLE = 0.005  # the same when only connections have yet to close: they do so within a round trip
 
@@ -158,8 +160,8 @@ class Driver:
         while True:
             now = time.monotonic()
             if self.state is State.ANNOUNCING and self._announcing is not None:
-                step: Step = self._announcing.step(now, self._gauge.flow().begun)
-                wake = self._announce(step)
+                flow = self._gauge.settled_flow()
+                wake = self._announce(self._announcing.step(time.monotonic(), flow.begun, flow.reached))
             elif self.state is State.CLOSING:
                 wake = self._close(now)
             elif self.state is State.FINISHING and self._finishing is not None:
@@ -296,6 +298,7 @@ class Driver:
     def _rotate(self) -> int:
         if self._means is None or self._means.listener is None:
             return 0
+        self._let_handshakes_end(self._means)
         connections = len(self._gauge.peers())
         pushed = self._means.listener.rotate()
         if not pushed.wait(STEP_TIMEOUT):
@@ -303,6 +306,18 @@ class Driver:
         self._rotations += 1
         self._crew.emit(events.Rotated(self._rotations, connections, time.monotonic()))
         return connections
+
+    def _let_handshakes_end(self, means: Means) -> None:
+        """A rotation closes connections that are in their handshake, and a client with no other address then fails its call.
+
+        So wait a moment for one in which there is none. A connection that begins just then is still hit: rarely.
+        """
+        until = time.monotonic() + HANDSHAKES
+        while time.monotonic() < until:
+            connections = connected(means.ports)
+            if connections is None or connections > MANY or connections <= len(means.gauge.peers(limit=MANY)):
+                return
+            time.sleep(POLL_IDLE)
 
     def _send_goaway(self) -> None:
         self._account.closing(self._gauge.flow())

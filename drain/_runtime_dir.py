@@ -4,18 +4,24 @@
 error. Names in it are short, because a Unix socket's path has room for 107 characters.
 """
 
+import errno
 import os
 import socket
 import stat
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from drain.errors import ConfigurationError
 
 MOST_PATH = 107
-_STALE = 60.0  # seconds: a socket that refuses may be about to listen, but not for so long
+# Seconds. A socket that refuses may be about to listen: it is bound a moment before. One with our own name is in our way, so it
+# is given up for dead earlier; the others have time.
+_NEWBORN = 1.0
+_STALE = 60.0
+_ATTEMPTS = 100
 _REMEDY = "Set DRAIN_RUNTIME_DIR to a folder of your own."
 
 
@@ -43,9 +49,9 @@ def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 def _where(environ: Mapping[str, str]) -> Path:
     if chosen := environ.get("DRAIN_RUNTIME_DIR"):
-        return Path(chosen)
+        return Path(chosen).absolute()  # it must mean the same after a chdir
     if session := environ.get("XDG_RUNTIME_DIR"):
-        return Path(session) / "drain"
+        return Path(session).absolute() / "drain"
     return Path(tempfile.gettempdir()) / f"drain-{os.geteuid()}"
 
 
@@ -53,45 +59,74 @@ def new_socket_path(kind: str, directory: Path) -> Path:
     """A free name "<kind>-<pid>.sock" in the directory.
 
     What a process of our pid left behind is removed, but only where it is a socket that nobody listens on: two containers
-    that share the directory may both be pid 1. Anything else of that name is left alone, and another name is taken.
+    that share the directory may both be pid 1. Anything else of that name is left alone, and another name is taken. The name
+    may be gone by the time it is bound, which fails then: see `held_socket_path`.
     """
     _sweep(kind, directory)
-    for attempt in range(100):
+    for attempt in range(_ATTEMPTS):
         suffix = f"-{attempt}" if attempt else ""
         path = directory / f"{kind}-{os.getpid()}{suffix}.sock"
         if len(os.fsencode(path)) > MOST_PATH:
             raise ConfigurationError(
                 f"socket {path}: longer than {MOST_PATH} characters. Set DRAIN_RUNTIME_DIR to a shorter path."
             )
-        if not os.path.lexists(path):
-            return path
-        if _is_dead_socket(path):
-            path.unlink(missing_ok=True)
+        if not os.path.lexists(path) or _removed(path, age=_NEWBORN):
             return path
     raise ConfigurationError(
         f"run-time directory {directory}: full of {kind} sockets. Clear it, or set DRAIN_RUNTIME_DIR."
     )
 
 
+@contextmanager
+def held_socket_path(kind: str, directory: Path) -> Iterator[Path]:
+    """A name as above that is ours until the block ends: a socket of our own listens there.
+
+    For whoever replaces a socket that he finds, as grpc does when it binds: without it two processes that chose one name at the
+    same time would share it, and the second would take the first one's clients.
+    """
+    with socket.socket(socket.AF_UNIX) as holder:
+        for _ in range(_ATTEMPTS):
+            path = new_socket_path(kind, directory)
+            try:
+                holder.bind(os.fspath(path))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:  # another process was quicker
+                    continue
+                raise ConfigurationError(f"socket {path}: {error.strerror}. {_REMEDY}") from error
+            break
+        else:
+            raise ConfigurationError(f"run-time directory {directory}: no {kind} socket to be had. {_REMEDY}")
+        holder.listen()
+        yield path
+
+
 def _sweep(kind: str, directory: Path) -> None:
     """Remove what killed processes left behind."""
     for path in directory.glob(f"{kind}-*.sock"):
-        try:
-            if time.time() - path.lstat().st_mtime > _STALE and _is_dead_socket(path):
-                path.unlink()
-        except OSError:  # another process swept it first
-            continue
+        _removed(path, age=_STALE)
+
+
+def _removed(path: Path, *, age: float) -> bool:
+    """Whether a socket that nobody listens on, and that is at least so old, has been removed."""
+    try:
+        old = time.time() - path.lstat().st_mtime >= age
+        if not old or not _is_dead_socket(path):
+            return False
+        path.unlink(missing_ok=True)
+    except OSError:  # another process swept it first
+        return False
+    return True
 
 
 def _is_dead_socket(path: Path) -> bool:
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            return False
-        with socket.socket(socket.AF_UNIX) as caller:
-            caller.settimeout(1.0)
-            caller.connect(os.fspath(path))
-    except ConnectionRefusedError:
-        return True
-    except OSError:
+    if not stat.S_ISSOCK(path.lstat().st_mode):
         return False
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.setblocking(False)  # a living one whose queue is full is no reason to wait
+        try:
+            caller.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
     return False

@@ -58,7 +58,7 @@ class Announcing:
         self._window = window
         self._deaf = min(DEAF, window / 2)
         self._rotated_at: float | None = None
-        self._before: int | None = None
+        self._before: tuple[int, int] | None = None
         self._listened_from = now
         self._came = 0
         self.returned: list[int] = []
@@ -73,13 +73,17 @@ class Announcing:
         self._rotated_at, self._before, self._came = now, None, 0
         self.returned.append(0)
 
-    def step(self, now: float, begun: int) -> Step:
-        """`begun`: calls begun so far, health and reflection apart; only differences matter."""
+    def step(self, now: float, begun: int, reached: int = 0) -> Step:
+        """`begun`: calls begun so far, `reached`: those whose handler was called; health and reflection apart.
+
+        Only differences matter, and the greater counts: `begun` knows calls that wait for a worker, but may have been too
+        high a moment ago.
+        """
         if self._rotated_at is None:
             return Rotate() if now < self._latest else Over("announce_timeout")
         if now < self._rotated_at + self._deaf and now < self._latest:
             return Wait(min(self._rotated_at + self._deaf, self._latest))
-        self._count(now, begun)
+        self._count(now, begun, reached)
         if now >= self._latest:
             return Over("announce_timeout")
         # From the first look on: one that comes late, because nothing lets this process run, has not seen who came before it.
@@ -91,10 +95,10 @@ class Announcing:
         again = self._rotated_at + self._interval
         return Rotate() if now >= again else Wait(min(again, self._latest))
 
-    def _count(self, now: float, begun: int) -> None:
+    def _count(self, now: float, begun: int, reached: int) -> None:
         if self._before is None:
-            self._before, self._listened_from = begun, now
-        self._came = begun - self._before
+            self._before, self._listened_from = (begun, reached), now
+        self._came = max(begun - self._before[0], reached - self._before[1])
         self.returned[-1] = self._came
 
 
@@ -110,7 +114,7 @@ class FixedAnnouncing:
     def rotated(self, now: float) -> None:
         """Never asked for here."""
 
-    def step(self, now: float, begun: int) -> Step:
+    def step(self, now: float, begun: int, reached: int = 0) -> Step:
         """Over when the delay has passed, whatever is observed."""
         return Over("announce_delay") if now >= self._until else Wait(self._until)
 

@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from drain._demo import pipe
 from drain._demo.forward import Backend, Client
 from drain._demo.probe import HealthProbe
+
+MATTERS = 0.1  # seconds of delay from which on it is told
 
 
 class Probe(Protocol):
@@ -49,6 +51,17 @@ class Learned:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """A busy machine held this balancer up by that many seconds: longer than before, and long enough to matter."""
+
+    held_up: float
+    at: float
+
+
+Event: TypeAlias = Observed | Learned | Delayed
+
+
 @dataclass(slots=True)
 class _Known:
     address: str
@@ -69,7 +82,7 @@ class Balancer:
         interval: seconds between two looks at a backend.
         choice: "round_robin" or "random", over the table.
         probe: makes a backend's observer; the default asks its gRPC health.
-        on_event: called with each `Observed` and `Learned`; they are kept in `events` as well.
+        on_event: called with each `Observed`, `Learned` and `Delayed`; they are kept in `events` as well.
     """
 
     def __init__(
@@ -81,10 +94,10 @@ class Balancer:
         interval: float = 0.05,
         choice: str = "round_robin",
         probe: Callable[[str], Probe] = HealthProbe,
-        on_event: Callable[[Observed | Learned], None] = lambda event: None,
+        on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.lag, self.port, self.interval, self.choice = lag, port, interval, choice
-        self.events: list[Observed | Learned] = []
+        self.events: list[Event] = []
         self._addresses, self._probe, self._on_event = tuple(backends), probe, on_event
         self._backends: dict[str, _Known] = {}
         self._open: set[Client] = set()
@@ -101,6 +114,7 @@ class Balancer:
         )
         self.port = self._server.sockets[0].getsockname()[1]
         self._tasks = [loop.create_task(self._watch(backend)) for backend in self._backends.values()]
+        self._tasks.append(loop.create_task(self._measure_delay()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -145,6 +159,16 @@ class Balancer:
                 self._observed(backend, serving)
             await asyncio.sleep(self.interval)
 
+    async def _measure_delay(self) -> None:
+        longest = MATTERS
+        while True:
+            due = time.monotonic() + self.interval
+            await asyncio.sleep(self.interval)
+            now = time.monotonic()
+            if now - due > longest:
+                longest = now - due
+                self._tell(Delayed(longest, now))
+
     def _observed(self, backend: _Known, serving: bool) -> None:
         now = time.monotonic()
         backend.serving = serving
@@ -165,7 +189,7 @@ class Balancer:
             self._changed.set()
             self._tell(Learned(backend.address, listed, observed_at, time.monotonic()))
 
-    def _tell(self, event: Observed | Learned) -> None:
+    def _tell(self, event: Event) -> None:
         self.events.append(event)
         self._on_event(event)
 
@@ -182,7 +206,7 @@ class Balancer:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    def tell(event: Observed | Learned) -> None:
+    def tell(event: Event) -> None:
         pipe.emit(type(event).__name__.lower(), **asdict(event))
 
     balancer = Balancer(

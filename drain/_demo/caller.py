@@ -55,6 +55,7 @@ class Caller:
     failures: list[Failure] = field(default_factory=list)
     took: list[float] = field(default_factory=list)
     longest_pause: float = 0.0
+    longest_pause_ended: float = 0.0
     ok: int = 0
     _started_at: float = 0.0
     _answered_at: float | None = None
@@ -98,8 +99,8 @@ class Caller:
 
     def _answered(self) -> None:
         now = time.monotonic()
-        if self._answered_at is not None:
-            self.longest_pause = max(self.longest_pause, now - self._answered_at)
+        if self._answered_at is not None and now - self._answered_at > self.longest_pause:
+            self.longest_pause, self.longest_pause_ended = now - self._answered_at, now - self._started_at
         self._answered_at = now
 
     def _succeeded(self, server: str, began: float) -> None:

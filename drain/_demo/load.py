@@ -18,6 +18,7 @@ from drain._demo.results import LoadResult
 
 FAILURES_KEPT = 5_000  # one by one; beyond it they are only counted
 TICK = 0.25
+SAMPLE = 0.05
 
 
 class Load:
@@ -30,12 +31,14 @@ class Load:
         self._target = target
         self._done = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._held_up = 0.0
 
     def start(self) -> None:
         """Begin to call."""
         self.started_at = time.monotonic()
         arguments = (self._target, self.started_at, self._done)
         self._threads = [threading.Thread(target=caller.run, args=arguments, daemon=True) for caller in self.callers]
+        self._threads.append(threading.Thread(target=self._measure_delay, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -57,6 +60,14 @@ class Load:
         """Failed calls so far."""
         return sum(len(caller.failures) for caller in self.callers)
 
+    def _measure_delay(self) -> None:
+        """A pause that this process itself was held up for says nothing about the servers."""
+        due = time.monotonic() + SAMPLE
+        while not self._done.wait(max(0.0, due - time.monotonic())):
+            now = time.monotonic()
+            self._held_up = max(self._held_up, now - due)
+            due = now + SAMPLE
+
     def _result(self, duration: float, ended_after: float) -> LoadResult:
         width = self.shape.bucket
         failures = sorted(
@@ -67,6 +78,7 @@ class Load:
         unary = sorted(itertools.chain.from_iterable(c.took for c in self.callers if not c.streaming))
         streams = sorted(itertools.chain.from_iterable(c.took for c in self.callers if c.streaming))
         buckets = int(ended_after / width) + 1
+        slowest = max(self.callers, key=lambda caller: caller.longest_pause)
         return LoadResult(
             started_at=self.started_at,
             duration=duration,
@@ -78,7 +90,9 @@ class Load:
             p99=_percentile(unary, 0.99),
             stream_p50=_percentile(streams, 0.50),
             stream_p99=_percentile(streams, 0.99),
-            longest_pause=max(caller.longest_pause for caller in self.callers),
+            longest_pause=slowest.longest_pause,
+            longest_pause_ended=slowest.longest_pause_ended,
+            held_up=self._held_up,
         )
 
 

@@ -22,13 +22,18 @@ class LoadResult:
     """What all callers saw.
 
     Attributes:
-        started_at: `time.monotonic()` of the first call; every other time counts from it. duration: seconds from the
-        first call until the callers were told to stop; the buckets go on to the end of the last call. bucket: width of
-        one bucket in seconds. calls: successful calls, by server, in each bucket (by the time at which they ended).
-        failed: failed calls, by status, in each bucket. failures: the failed calls one by one, the first
-        `load.FAILURES_KEPT` of them. p50, p99: seconds a successful unary call took. stream_p50, stream_p99: the same
-        for streaming calls, from first to last message. longest_pause: the longest that one caller went without an
-        answer (a call's, or one message of a stream).
+        started_at: `time.monotonic()` of the first call; every other time counts from it.
+        duration: seconds from the first call until the callers were told to stop; the buckets go on until the last
+            call has ended.
+        bucket: width of one bucket in seconds.
+        calls: successful calls, by server, in each bucket (by the time at which they ended).
+        failed: failed calls, by status, in each bucket.
+        failures: the failed calls one by one, the first `load.FAILURES_KEPT` of them.
+        p50, p99: seconds a successful unary call took.
+        stream_p50, stream_p99: the same for streaming calls, from the beginning to the last message.
+        longest_pause: the longest that one caller went without an answer (a call's, or one message of a stream).
+        longest_pause_ended: when that pause was over.
+        held_up: the longest that a busy machine held up the callers' own process.
     """
 
     started_at: float
@@ -42,6 +47,8 @@ class LoadResult:
     stream_p50: float
     stream_p99: float
     longest_pause: float
+    longest_pause_ended: float = 0.0
+    held_up: float = 0.0
 
     @property
     def lost(self) -> int:
@@ -99,13 +106,18 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One mode's run. `listed` are the spans in which the balancer gave a server new connections (phase "listed")."""
+    """One mode's run.
+
+    `listed` are the spans in which the balancer gave a server new connections (phase "listed"), `held_up` the longest
+    that a busy machine held up the balancer.
+    """
 
     mode: str
     load: LoadResult
     restarts: tuple[Restart, ...]
     spans: tuple[Span, ...]
     listed: tuple[Span, ...]
+    held_up: float = 0.0
 
     @property
     def servers(self) -> tuple[str, ...]:

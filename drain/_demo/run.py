@@ -78,6 +78,9 @@ class Runner:
             load=result,
             restarts=tuple(restarts),
             spans=tuple(span for p in self._places for span in server_spans(p.name, p.steps(), began, ended)),
+            held_up=max(
+                (cast(float, event["held_up"]) for event in balancer.events if "held_up" in event), default=0.0
+            ),
             listed=tuple(
                 s for p in self._places for s in listed_spans(p.name, p.address, balancer.events, began, ended)
             ),

@@ -27,8 +27,6 @@ THREADS = 32
 
 def baseline(name: str, address: str) -> None:
     """A server on plain grpc: on SIGTERM `stop(grace)`, and wait for it."""
-    # Blocked before any thread is there, so that sigwait gets it: an Event set by a handler can deadlock.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     server = grpc.server(futures.ThreadPoolExecutor(THREADS))
     server.add_generic_rpc_handlers((echo.handler(name),))
     servicer = health.HealthServicer()
@@ -100,6 +98,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--aio", action="store_true")
     arguments = parser.parse_args()
+    if arguments.mode == "baseline" and not arguments.aio:
+        # Before any thread is there, so that only sigwait gets it. (An Event set by a handler could deadlock.)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     pipe.obey()
     address = f"127.0.0.1:{arguments.port}"
     if arguments.aio:

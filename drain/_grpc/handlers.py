@@ -1,7 +1,7 @@
 """Every handler that is registered with a server passes through here, so that its calls are counted, and streams can be ended.
 
-The user's handler object is replaced by one of the same shape whose behaviour notes the beginning of the call, asks grpc to
-say when it has ended, and then is the user's own: what it returns is passed on untouched, so there is no cost per message.
+The user's handler object is replaced by one of the same shape whose behaviour notes the beginning and the end of the call,
+and else is the user's own. What a synchronous stream yields is not touched; an asyncio generator is passed on message by message.
 Sync and asyncio differ only in `watch_sync` and `watch_async`.
 """
 
@@ -12,11 +12,9 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from drain._grpc.inflight import IGNORED_SERVICES, Ledger
+from drain._grpc.inflight import IGNORED_SERVICES, MOST_METHODS, Entry, Ledger
 
-Begin: TypeAlias = Callable[[], None]
-End: TypeAlias = Callable[..., None]
-Watch: TypeAlias = Callable[[Callable[..., Any], bool, Begin, End], Callable[..., Any]]
+Watch: TypeAlias = Callable[[Callable[..., Any], bool, Entry], Callable[..., Any]]
 Guard: TypeAlias = Callable[[Callable[..., Any], str], Callable[..., Any]]
 
 _ARITY = {
@@ -25,36 +23,42 @@ _ARITY = {
     (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
-# A generic handler may make a new handler object for any name a client sends: what is kept for them is bounded.
-_MOST_METHODS = 1000
 
 
-def watch_sync(behavior: Callable[..., Any], streams: bool, begin: Begin, end: End) -> Callable[..., Any]:
+def watch_sync(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Callable[..., Any]:
     """`behavior` of grpc.server, counted. functools.wraps keeps grpc's experimental_* attributes on it."""
 
     @functools.wraps(behavior)
-    def counted(argument: Any, context: Any, *rest: Any) -> Any:
-        begin()
-        if not context.add_callback(end):  # already terminated: nobody would call us back
-            end()
+    def returned(argument: Any, context: Any) -> Any:
+        entry.begin()
+        try:
+            return behavior(argument, context)
+        finally:
+            entry.end()
+
+    @functools.wraps(behavior)
+    def streamed(argument: Any, context: Any, *rest: Any) -> Any:  # what it returns is still to be iterated
+        entry.begin()
+        if not context.add_callback(entry.end):  # already terminated: nobody would call us back
+            entry.end()
         return behavior(argument, context, *rest)
 
-    return counted
+    return streamed if streams else returned
 
 
-def watch_async(behavior: Callable[..., Any], streams: bool, begin: Begin, end: End) -> Callable[..., Any]:
+def watch_async(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Callable[..., Any]:
     """`behavior` of grpc.aio.server, counted. grpc.aio asks `inspect` what kind of function it is: so the kind is kept."""
     if inspect.isasyncgenfunction(behavior):
 
         @functools.wraps(behavior)
         async def generated(argument: Any, context: Any) -> Any:
-            begin()
-            context.add_done_callback(end)
+            entry.begin()
             responses = behavior(argument, context)
             try:
                 async for response in responses:
                     yield response
             finally:
+                entry.end()
                 await responses.aclose()
 
         return generated
@@ -62,34 +66,23 @@ def watch_async(behavior: Callable[..., Any], streams: bool, begin: Begin, end: 
 
         @functools.wraps(behavior)
         async def awaited(argument: Any, context: Any) -> Any:
-            begin()
-            context.add_done_callback(end)
-            return await behavior(argument, context)
+            entry.begin()
+            try:
+                return await behavior(argument, context)
+            finally:
+                entry.end()
 
         return awaited
-    return _watch_migrated(behavior, streams, begin, end)
-
-
-def _watch_migrated(behavior: Callable[..., Any], streams: bool, begin: Begin, end: End) -> Callable[..., Any]:
-    """A plain function on grpc.aio's migration thread pool. Its context calls nobody back when a call fails: so we look."""
 
     @functools.wraps(behavior)
-    def returned(argument: Any, context: Any) -> Any:
-        begin()
-        try:
-            return behavior(argument, context)
-        finally:
-            end()
-
-    @functools.wraps(behavior)
-    def yielded(argument: Any, context: Any) -> Any:
-        begin()
+    def yielded(argument: Any, context: Any) -> Any:  # a plain generator, on the migration thread pool
+        entry.begin()
         try:
             yield from behavior(argument, context)
         finally:
-            end()
+            entry.end()
 
-    return yielded if streams else returned
+    return yielded if streams else watch_sync(behavior, False, entry)
 
 
 class Watched:
@@ -107,8 +100,7 @@ class Watched:
         behavior = getattr(handler, attribute)
         if self._guard is not None and attribute != "unary_unary" and not name.startswith(IGNORED_SERVICES):
             behavior = self._guard(behavior, attribute)
-        begin, end = self._ledger.entry(name)
-        counted = self._watch(behavior, bool(handler.response_streaming), begin, end)
+        counted = self._watch(behavior, bool(handler.response_streaming), self._ledger.entry(name))
         return make(counted, handler.request_deserializer, handler.response_serializer)
 
     def registered(
@@ -138,6 +130,6 @@ class _Generic(grpc.GenericRpcHandler):
         if known is not None and known[0] is found:
             return known[1]
         twin = self._watched.method(name, found)
-        if len(self._twins) < _MOST_METHODS:
+        if len(self._twins) < MOST_METHODS:
             self._twins[name] = (found, twin)
         return twin

@@ -2,16 +2,15 @@
 
 Two sources, because neither knows all. **channelz**, which C-core keeps anyway at no cost per call, knows every call from the
 moment its headers arrived until its status was sent, and every connection, but no method. **The ledger** counts calls by
-method where handlers are registered, one lock and one list entry a call; it does not know calls that wait for a worker thread.
+method where handlers are registered, at the cost of two additions; it does not know calls that wait for a worker thread.
 Where the user has switched channelz off, the ledger alone decides.
 """
 
 import json
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from grpc._cython import (
@@ -22,72 +21,92 @@ from grpc._cython import (
 IGNORED_SERVICES = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
 
 
+# A generic handler may take any name that a client sends: beyond this many they are counted together.
+MOST_METHODS = 1000
+OTHERS = "(others)"
+
+
+class Entry:
+    """One method's line in the ledger. `begin` and `end` are on the path of every call: a lock and an addition."""
+
+    __slots__ = ("_lock", "begun", "ended")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.begun = 0
+        self.ended = 0
+
+    def begin(self) -> None:
+        """A handler of this method is called."""
+        with self._lock:
+            self.begun += 1
+
+    def end(self, *_: object) -> None:
+        """It has returned, or its call has ended."""
+        with self._lock:
+            self.ended += 1
+
+
 class Ledger:
-    """Calls by method: begun, open, ended. Thread safe; `begin` and `end` are on the path of every call."""
+    """Calls by method: begun, open, ended. Thread safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: Counter[str] = Counter()
-        self._ended: Counter[str] | None = None
-        self._begun = 0
-        self._ignored_begun = 0
-        self._ignored_open = 0
+        self._entries: dict[str, Entry] = {}
+        self._ended_before: dict[str, int] = {}
 
-    def entry(self, method: str) -> tuple[Callable[[], None], Callable[..., None]]:
-        """What to call when a call of this method begins, and when it has ended (extra arguments are passed over)."""
-        if method.startswith(IGNORED_SERVICES):
-            return self._begin_ignored, self._end_ignored
-        return partial(self._begin, method), partial(self._end, method)
-
-    def _begin(self, method: str) -> None:
+    def entry(self, method: str) -> Entry:
+        """The line of a method."""
         with self._lock:
-            self._begun += 1
-            self._open[method] += 1
-
-    def _end(self, method: str, *_: object) -> None:
-        with self._lock:
-            self._open[method] -= 1
-            if self._ended is not None:
-                self._ended[method] += 1
-
-    def _begin_ignored(self) -> None:
-        with self._lock:
-            self._ignored_begun += 1
-            self._ignored_open += 1
-
-    def _end_ignored(self, *_: object) -> None:
-        with self._lock:
-            self._ignored_open -= 1
+            if method not in self._entries and len(self._entries) >= MOST_METHODS:
+                method = OTHERS
+            return self._entries.setdefault(method, Entry(self._lock))
 
     def follow_endings(self) -> None:
-        """From now on count ended calls by method too: only a drain asks for them."""
+        """`ended_by_method` counts from now on."""
         with self._lock:
-            self._ended = Counter()
+            self._ended_before = {method: entry.ended for method, entry in self._counted()}
 
     @property
     def open_by_method(self) -> dict[str, int]:
-        """Calls whose handler has begun and whose status is not yet sent, by method."""
+        """Calls whose handler is at work, by method."""
         with self._lock:
-            return {method: calls for method, calls in self._open.items() if calls > 0}
+            return {m: e.begun - e.ended for m, e in self._counted() if e.begun > e.ended}
 
     @property
     def ended_by_method(self) -> dict[str, int]:
         """Calls ended since `follow_endings()`."""
         with self._lock:
-            return dict(self._ended or {})
+            ended = {m: e.ended - self._ended_before.get(m, 0) for m, e in self._counted()}
+        return {method: calls for method, calls in ended.items() if calls}
 
     def counts(self) -> tuple[int, int, int, int]:
         """(begun, open, ignored begun, ignored open)."""
         with self._lock:
-            return self._begun, sum(self._open.values()), self._ignored_begun, self._ignored_open
+            mine = [entry for _, entry in self._counted()]
+            ignored = [e for m, e in self._entries.items() if m.startswith(IGNORED_SERVICES)]
+            return *_sums(mine), *_sums(ignored)
+
+    def _counted(self) -> list[tuple[str, Entry]]:
+        return [(m, e) for m, e in self._entries.items() if not m.startswith(IGNORED_SERVICES)]
+
+
+def _sums(entries: list[Entry]) -> tuple[int, int]:
+    begun = sum(entry.begun for entry in entries)
+    return begun, begun - sum(entry.ended for entry in entries)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One reading. `begun` and `in_flight` leave out health and reflection; `in_flight` is never negative."""
+    """One reading. Health and reflection are left out.
+
+    `begun` counts calls as they arrive, but may be too high for a moment: a health call that has not reached its handler yet
+    looks like any other. `reached` counts those whose handler was called, and is exact. `in_flight` is never negative.
+    """
 
     begun: int
     in_flight: int
+    reached: int = 0
 
 
 class Gauge:
@@ -104,12 +123,21 @@ class Gauge:
         begun, in_flight, ignored_begun, ignored_open = self._ledger.counts()
         data = self._data()
         if data is None:
-            return Flow(begun, in_flight)
+            return Flow(begun, in_flight, begun)
         started, ended = (
             int(data.get("callsStarted", 0)),
             int(data.get("callsSucceeded", 0)) + int(data.get("callsFailed", 0)),
         )
-        return Flow(started - ignored_begun, max(0, started - ended - ignored_open))
+        return Flow(started - ignored_begun, max(0, started - ended - ignored_open), begun)
+
+    def settled_flow(self) -> Flow:
+        """A reading in which a health call on its way to its handler has most likely arrived. Takes 10 ms."""
+        readings = [self.flow()]
+        for _ in range(2):
+            time.sleep(0.005)
+            readings.append(self.flow())
+        last = readings[-1]
+        return Flow(min(reading.begun for reading in readings), last.in_flight, last.reached)
 
     def peers(self, limit: int = 1000) -> tuple[str, ...]:
         """Addresses of open connections, at most `limit`; empty where channelz is off."""

@@ -75,3 +75,26 @@ def stop_listening(ports: Collection[int], paths: Collection[str] = ()) -> int:
         except OSError:  # listed twice under two descriptors: the second shutdown finds it already done (ENOTCONN)
             continue
     return stopped
+
+
+def connected(ports: Collection[int]) -> int | None:
+    """How many TCP connections to these ports the kernel holds, accepted by grpc or not yet. None where it cannot be asked.
+
+    What channelz does not list of them is still in its handshake. Counts the connections of every process in this network
+    namespace, so with other members of a SO_REUSEPORT group it is too high.
+    """
+    wanted = {f"{port:04X}" for port in ports}
+    found = 0
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table) as lines:
+                next(lines)
+                found += sum(1 for line in lines if _is_established(line.split(None, 4), wanted))
+        except OSError:  # no IPv6; without the first table there is nothing to know
+            if table == "/proc/net/tcp":
+                return None
+    return found
+
+
+def _is_established(columns: list[str], ports: Collection[str]) -> bool:
+    return columns[3] == "01" and columns[1].rpartition(":")[2] in ports

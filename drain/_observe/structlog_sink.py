@@ -9,8 +9,6 @@ import re
 from dataclasses import fields
 from typing import Any
 
-import structlog
-
 from drain import events
 
 _LEVEL = {
@@ -42,6 +40,8 @@ def log(event: events.Event) -> None:
     level = _LEVEL.get(type(event), "info")
     if not logger.isEnabledFor(getattr(logging, level.upper())):
         return
+    import structlog  # noqa: PLC0415  # 100 ms, with what it imports: only where somebody listens
+
     processors = None if structlog.is_configured() else [structlog.processors.KeyValueRenderer(key_order=["event"])]
     bound = structlog.wrap_logger(logger, processors=processors, wrapper_class=structlog.stdlib.BoundLogger)
     getattr(bound, level)(name_of(event), **keys_of(event))

@@ -6,6 +6,7 @@ is read once per process and belongs to a real mesh, beside which drain must wor
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 BOOTSTRAP_ARGUMENT = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
 
@@ -13,7 +14,7 @@ BOOTSTRAP_ARGUMENT = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
 def bootstrap_json(socket: Path, *, node_id: str, listener_template: str | None = None) -> str:
     """The bootstrap as JSON. `listener_template` names a server's Listeners ("%s" is the address); None for channels."""
     server = {
-        "server_uri": f"unix:{socket}",
+        "server_uri": f"unix:{quote(str(socket))}",
         "channel_creds": [{"type": "insecure"}],  # the socket is in a 0700 directory of our own
         # fail_on_data_errors: without it GRPC_EXPERIMENTAL_XDS_DATA_ERROR_HANDLING=true would make C-core ignore the removal
         # of a Listener, and GOAWAY would never be sent.

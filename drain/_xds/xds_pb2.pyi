@@ -2,13 +2,33 @@ import datetime
 
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ApiVersion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AUTO: _ClassVar[ApiVersion]
+    V3: _ClassVar[ApiVersion]
+
+class HealthStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNKNOWN: _ClassVar[HealthStatus]
+    HEALTHY: _ClassVar[HealthStatus]
+    UNHEALTHY: _ClassVar[HealthStatus]
+    DRAINING: _ClassVar[HealthStatus]
+AUTO: ApiVersion
+V3: ApiVersion
+UNKNOWN: HealthStatus
+HEALTHY: HealthStatus
+UNHEALTHY: HealthStatus
+DRAINING: HealthStatus
 
 class Node(_message.Message):
     __slots__ = ("id",)
@@ -75,8 +95,8 @@ class ConfigSource(_message.Message):
     ADS_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_API_VERSION_FIELD_NUMBER: _ClassVar[int]
     ads: AggregatedConfigSource
-    resource_api_version: int
-    def __init__(self, ads: _Optional[_Union[AggregatedConfigSource, _Mapping]] = ..., resource_api_version: _Optional[int] = ...) -> None: ...
+    resource_api_version: ApiVersion
+    def __init__(self, ads: _Optional[_Union[AggregatedConfigSource, _Mapping]] = ..., resource_api_version: _Optional[_Union[ApiVersion, str]] = ...) -> None: ...
 
 class Locality(_message.Message):
     __slots__ = ("region", "zone", "sub_zone")
@@ -193,3 +213,79 @@ class RouteConfiguration(_message.Message):
     name: str
     virtual_hosts: _containers.RepeatedCompositeFieldContainer[VirtualHost]
     def __init__(self, name: _Optional[str] = ..., virtual_hosts: _Optional[_Iterable[_Union[VirtualHost, _Mapping]]] = ...) -> None: ...
+
+class CircuitBreakers(_message.Message):
+    __slots__ = ("thresholds",)
+    class Thresholds(_message.Message):
+        __slots__ = ("max_requests",)
+        MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+        max_requests: _wrappers_pb2.UInt32Value
+        def __init__(self, max_requests: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    thresholds: _containers.RepeatedCompositeFieldContainer[CircuitBreakers.Thresholds]
+    def __init__(self, thresholds: _Optional[_Iterable[_Union[CircuitBreakers.Thresholds, _Mapping]]] = ...) -> None: ...
+
+class Cluster(_message.Message):
+    __slots__ = ("name", "type", "eds_cluster_config", "lb_policy", "circuit_breakers")
+    class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATIC: _ClassVar[Cluster.DiscoveryType]
+        EDS: _ClassVar[Cluster.DiscoveryType]
+    STATIC: Cluster.DiscoveryType
+    EDS: Cluster.DiscoveryType
+    class LbPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ROUND_ROBIN: _ClassVar[Cluster.LbPolicy]
+    ROUND_ROBIN: Cluster.LbPolicy
+    class EdsClusterConfig(_message.Message):
+        __slots__ = ("eds_config",)
+        EDS_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        eds_config: ConfigSource
+        def __init__(self, eds_config: _Optional[_Union[ConfigSource, _Mapping]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    EDS_CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    LB_POLICY_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_BREAKERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: Cluster.DiscoveryType
+    eds_cluster_config: Cluster.EdsClusterConfig
+    lb_policy: Cluster.LbPolicy
+    circuit_breakers: CircuitBreakers
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ...) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("address",)
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    address: Address
+    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
+
+class LbEndpoint(_message.Message):
+    __slots__ = ("endpoint", "health_status", "load_balancing_weight")
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_STATUS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_BALANCING_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    endpoint: Endpoint
+    health_status: HealthStatus
+    load_balancing_weight: _wrappers_pb2.UInt32Value
+    def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., health_status: _Optional[_Union[HealthStatus, str]] = ..., load_balancing_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+
+class LocalityLbEndpoints(_message.Message):
+    __slots__ = ("locality", "lb_endpoints", "load_balancing_weight", "priority")
+    LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    LB_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_BALANCING_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    locality: Locality
+    lb_endpoints: _containers.RepeatedCompositeFieldContainer[LbEndpoint]
+    load_balancing_weight: _wrappers_pb2.UInt32Value
+    priority: int
+    def __init__(self, locality: _Optional[_Union[Locality, _Mapping]] = ..., lb_endpoints: _Optional[_Iterable[_Union[LbEndpoint, _Mapping]]] = ..., load_balancing_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., priority: _Optional[int] = ...) -> None: ...
+
+class ClusterLoadAssignment(_message.Message):
+    __slots__ = ("cluster_name", "endpoints")
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    cluster_name: str
+    endpoints: _containers.RepeatedCompositeFieldContainer[LocalityLbEndpoints]
+    def __init__(self, cluster_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[LocalityLbEndpoints, _Mapping]]] = ...) -> None: ...

@@ -7,7 +7,8 @@ from tests.bench._stage import Stage
 
 EVERY = 0.05
 WARM_UP, PORTIONS, PORTION = 200, 10, 200
-CALLERS = ("--callers=8", "--interval=0.01")
+PROCESSES = 2  # see _callers
+CALLERS = ("--callers=4", "--interval=0.01")
 MIB = 2**20
 MOST = 5.0
 
@@ -18,7 +19,7 @@ async def measure(quick: bool) -> AsyncIterator[Row]:
     for flavour in FLAVOURS:
         async with Stage("drain", flavour) as stage:
             (place,) = stage.places
-            await stage.call(*CALLERS)
+            await stage.call(*CALLERS, processes=PROCESSES)
             await stage.met(place)
             await stage.rotate(place, WARM_UP, EVERY)
             sizes = [await stage.ask(place, "memory")]

@@ -7,9 +7,7 @@ from tests.bench._stage import Stage
 
 EVERY = 0.2
 SECONDS, SECONDS_QUICK = 60, 4
-# In one process 16 pick_first channels at full speed can, when they get GOAWAY, keep grpc's client threads busy with transparent
-# retries for seconds (grpcio 1.85.1, from any server with max_connection_age too): nothing fails, but it is not our measure.
-PROCESSES = 4
+PROCESSES = 4  # see _callers
 CALLERS = ("--callers=4", "--streaming=1", "--work=0.003")
 
 
