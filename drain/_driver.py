@@ -86,21 +86,23 @@ class Driver:
 
     def started(self, means: Means) -> None:
         """The server listens. Requests that came meanwhile are taken up now."""
+        self._apply(
+            Input.STARTED, "started"
+        )  # no lock is held when events go out; before `_means` is set nobody else drives
         with self._lock:
             self._means = means
-            self._apply(Input.STARTED, "started")
             if not self._inbox.empty():
                 self._wake()
 
     def abandon(self, what: Input, reason: str) -> None:
-        """The server never started, or failed to: there is nothing to drain."""
-        with self._lock:
-            self._account.reason = reason
-            self._apply(what, reason)
+        """The server never started, or failed to: there is nothing to drain. Called once."""
+        self._account.reason = reason
+        self._apply(what, reason)
 
     def request(self, what: Input, reason: str, *, deadline: float | None = None) -> "Future[int]":
         """Ask for something. The future tells when it was done (for a rotation: how many connections were told)."""
         request = _Request(what, reason, deadline)
+        request.done.set_running_or_notify_cancel()  # who gives up waiting for it (asyncio.wait_for) does not cancel it
         with self._lock:
             if self.state is State.STOPPED:
                 request.done.set_result(0)
@@ -146,6 +148,8 @@ class Driver:
 
     def _take(self, request: _Request) -> None:
         if request.deadline is not None:  # grpc's contract of stop(): the most restrictive grace counts
+            if self._deadline is None and self.state.draining:  # a drain is under way, whose own time is yet to begin
+                self._deadline = time.monotonic() + self._policy.drain_timeout
             self._deadline = min(request.deadline, self._deadline if self._deadline is not None else request.deadline)
             if self._finishing is not None:
                 self._finishing.deadline = min(self._finishing.deadline, self._deadline)
@@ -264,7 +268,8 @@ class Driver:
         elif state is State.ANNOUNCING:
             self._announcing = FixedAnnouncing(now, delay=policy.classic_announcement)
         elif state is State.CLOSING:
-            self._deadline = min(now + policy.drain_timeout, self._deadline or float("inf"))
+            if self._deadline is None:
+                self._deadline = now + policy.drain_timeout
             self._end_streams_at = None if policy.stream_grace is None else now + policy.stream_grace
             if not self._lossless:
                 latest = min(now + policy.drain_timeout / 2, self._deadline)

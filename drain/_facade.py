@@ -27,6 +27,7 @@ class Facade:
         self._driver = Driver(blueprint.policy, crew, blueprint.ledger)
         self._lock = threading.RLock()  # reentrant: a signal handler may call drain() while the main thread is in here
         self._begun = False
+        self._abandoned = False  # drained before it was started
         self._inner: Any = None
         self._health_server: Any = None
 
@@ -89,18 +90,20 @@ class Facade:
         with self._lock:
             if self._begun:
                 raise ValueError("Cannot start already-started server!")  # grpc's own words
-            if self._driver.state is State.STOPPED:
+            if self._abandoned:
                 raise DrainError("the server was drained before it was started: build a new one")
             self._begun = True
 
     def _leave(self, reason: str, *, announce: bool = True) -> None:
         what = Input.DRAIN if announce and self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
         with self._lock:
-            if not self._begun and self._driver.state is not State.STOPPED:
-                self._blueprint.release()
-                self._driver.abandon(what, reason)
-                return
-        self._driver.request(what, reason)
+            never_ran = not self._begun and not self._abandoned
+            self._abandoned = self._abandoned or never_ran
+        if never_ran:  # outside the lock: events go out
+            self._blueprint.release()
+            self._driver.abandon(what, reason)
+        else:
+            self._driver.request(what, reason)
 
     def _refuse(self, what: Input) -> None:
         """Raise for what cannot be done now."""

@@ -47,6 +47,8 @@ class Server(Facade, grpc.aio.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._health: AsyncHealth | None = None
         self._draining = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._driver.report().add_done_callback(lambda _: self._crew._call(self._ended.set))
 
     # What a grpc.aio.Server does.
 
@@ -118,9 +120,12 @@ class Server(Facade, grpc.aio.Server):
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """As in grpc: True if `timeout` seconds (None: no limit) passed first."""
-        report = asyncio.wrap_future(self._driver.report())
-        done, _ = await asyncio.wait([report], timeout=timeout)
-        return not done
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ended.wait()
+        except TimeoutError:
+            return True
+        return False
 
     # What drain adds.
 

@@ -8,7 +8,7 @@ A server is STARTING until it listens, SERVING or PAUSED while it works, and lea
 
 Inputs are what happens to it, effects what must be done about it. The table knows no time and no thread: phases.py judges
 when a phase is over, `drain._driver` turns that into inputs and carries the effects out, in order. What is not in the table
-changes nothing: a second DRAIN joins the first. Only PAUSE and RESUME of a server that is leaving are refused, by the caller.
+changes nothing: a second DRAIN joins the first. What is in REFUSED the caller answers with an error.
 ARCHITECTURE.md shows this table as a diagram; tests/unit/test_lifecycle.py checks that the two agree.
 """
 
@@ -86,11 +86,10 @@ TABLE: dict[tuple[State, Input], Outcome] = {
     (State.FINISHING, Input.HALTED): (State.STOPPED, (Effect.REPORT,)),
 }
 
+# What is answered with an error, and not passed over: before start nobody can be told, and a server that leaves stays away.
 REFUSED = frozenset(
-    (state, what)
-    for state in State
-    if state.draining or state is State.STARTING
-    for what in (Input.PAUSE, Input.RESUME)
+    {(state, what) for state in State if state.draining for what in (Input.PAUSE, Input.RESUME)}
+    | {(State.STARTING, what) for what in (Input.PAUSE, Input.RESUME, Input.ROTATE)}
 )
 
 

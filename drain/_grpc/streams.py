@@ -57,19 +57,17 @@ class _Ended(grpc.Status):
 
 
 class AsyncGuard:
-    """Wraps streaming behaviours of grpc.aio.server; `end(reason)` interrupts them all. Call it on the server's loop."""
+    """Wraps streaming behaviours of grpc.aio.server; `end(reason)` ends them all. Call it on the server's loop."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._ended: set[asyncio.Task[Any]] = set()
-        self._reason: str | None = None
+        self._stretches: set[_Stretch] = set()
+        self.reason: str | None = None
 
     def end(self, reason: str) -> None:
-        """Interrupt every stream where it awaits, and every later one at its beginning."""
-        self._reason = reason
-        for task in self._tasks:
-            self._ended.add(task)
-            task.cancel()
+        """Interrupt every stream where its handler awaits; one that is just being written to its client ends when it goes on."""
+        self.reason = reason
+        for stretch in list(self._stretches):
+            stretch.interrupt()
 
     def __call__(self, behavior: Callable[..., Any], arity: str) -> Callable[..., Any]:
         """`behavior` of the same kind that turns our interruption into the status. Plain functions are left alone."""
@@ -77,44 +75,58 @@ class AsyncGuard:
 
             @functools.wraps(behavior)
             async def generated(argument: Any, context: Any) -> AsyncIterator[Any]:
-                async with _Interruptible(self, context):
-                    async for response in behavior(argument, context):
+                responses = behavior(argument, context)
+                try:
+                    while True:
+                        # Between two responses grpc writes to the client, on this very task: to interrupt that would leave the
+                        # call without a status. So only the handler's own steps are stretches.
+                        async with _Stretch(self, context):
+                            try:
+                                response = await anext(responses)
+                            except StopAsyncIteration:
+                                return
                         yield response
+                finally:
+                    await responses.aclose()
 
             return generated
         if inspect.iscoroutinefunction(behavior):
 
             @functools.wraps(behavior)
             async def awaited(argument: Any, context: Any) -> Any:
-                async with _Interruptible(self, context):
+                async with _Stretch(self, context):
                     return await behavior(argument, context)
 
             return awaited
         return behavior
 
 
-class _Interruptible:
-    """The stretch of a handler in which `AsyncGuard.end` may interrupt it; its own cancellation by the client passes through."""
+class _Stretch:
+    """The stretch of a handler in which it may be interrupted; its own cancellation by the client passes through."""
 
     def __init__(self, guard: AsyncGuard, context: Any) -> None:
         self._guard, self._context = guard, context
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """Wake the handler where it awaits."""
+        self._interrupted = True
+        self._task.cancel()
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None  # grpc.aio runs every handler as a task
         self._task = task
-        if self._guard._reason is not None:
+        if self._guard.reason is not None:
             await self._abort()
-        self._guard._tasks.add(task)
+        self._guard._stretches.add(self)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._guard._tasks.discard(self._task)
-        if self._task in self._guard._ended:
-            self._guard._ended.discard(self._task)
-            if kind is asyncio.CancelledError:
-                self._task.uncancel()
-                await self._abort()
+        self._guard._stretches.discard(self)
+        if self._interrupted and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            await self._abort()
 
     async def _abort(self) -> None:
-        trailer = ((TRAILER, self._guard._reason or ""),)
+        trailer = ((TRAILER, self._guard.reason or ""),)
         await self._context.abort(grpc.StatusCode.UNAVAILABLE, DETAILS, trailer)

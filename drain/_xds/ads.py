@@ -2,8 +2,8 @@
 
 grpc's own xDS client connects to it, from servers (Listeners, for lossless GOAWAY) and from channels. Its streams live on an
 event loop and a daemon thread of its own: the user's loop must not decide when GOAWAY is sent. It speaks gRPC through the
-synchronous server (wire.py says why). Nothing runs before the first use; a forked child makes a plane of its own, and whatever it does to
-its parent's does nothing.
+synchronous server (wire.py says why). Nothing runs before the first use; a forked child makes a plane of its own, and whatever it
+does to its parent's does nothing.
 
 Resources come from sources (sources.py). A `Source` owns the names that begin with its prefix, and says `changed()` when they
 differ; each stream (stream.py) asks for names and is told.
@@ -11,6 +11,7 @@ differ; each stream (stream.py) asks for names and is told.
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -36,8 +37,8 @@ _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _START_TIMEOUT = 5.0
 _STOP_TIMEOUT = 1.0
 _GOODBYE = 0.2  # seconds for the streams to end; they take one
-# One for each server and channel. Only a process of the same user can open more, and it must not cost more memory than this.
-MOST_STREAMS = 600
+# One for each server and channel. Each is two sleeping threads, about 80 KiB; more than this is a mistake, or malice.
+MOST_STREAMS = 1_024
 _OPTIONS = [
     ("grpc.max_send_message_length", 64 << 20),  # 5,000 endpoints are 1 MiB
     ("grpc.max_receive_message_length", 1 << 20),  # requests carry names only
@@ -227,12 +228,9 @@ def _stop(server: grpc.Server) -> None:
 
     It blocks the loop, which has nothing left to do.
     """
-    try:
+    # From Python 3.12 on there is no new thread at interpreter exit, which a grace needs; but by then the stop has begun.
+    with contextlib.suppress(RuntimeError):
         server.stop(_GOODBYE)
-    except (
-        RuntimeError
-    ):  # from Python 3.12 on there is no new thread at interpreter exit, which a grace needs; but stop has begun
-        pass
     server.wait_for_termination(_GOODBYE)
     server.stop(None)
 

@@ -2,7 +2,7 @@
 
 Why not grpc.aio: all its event loops share one wake-up socket, so a second loop with a grpc.aio server on it, however idle, is
 woken for every event of the user's own: measured, 20 - 40 % more CPU for each call of an asyncio server (tests/bench/cpu.py).
-And why daemon threads: grpc's usual thread pool is joined at interpreter exit, where a stream that is still open would hold it up.
+And why daemon threads: the usual thread pool is joined at interpreter exit, where a stream that is still open would hold it up.
 Two threads for each stream, one that reads and one that writes, both asleep unless something changes.
 
 Both directions push back: the reader stops while the loop is behind, and `write` returns when grpc has sent the message, so that
@@ -36,7 +36,10 @@ class Daemons(futures.Executor):
             except BaseException as error:  # as every executor does: the error is the result
                 future.set_exception(error)
 
-        threading.Thread(target=work, name="drain-xds-stream", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="drain-xds-stream", daemon=True).start()
+        except RuntimeError as error:  # no more threads: that costs this call, and not the server
+            future.set_exception(error)
         return future
 
 

@@ -86,8 +86,8 @@ class TestAccount:
         """In flight at the start 2, begun since 3, of these 1 cut at the end: 4 have finished, 1 was cancelled."""
         ledger = Ledger()
         account = Account(ledger)
-        begin, end = ledger.entry("/a.B/C")
-        hang, _ = ledger.entry("/a.B/Hang")
+        called = ledger.entry("/a.B/C")
+        begin, end, hang = called.begin, called.end, ledger.entry("/a.B/Hang").begin
         for each in (begin, begin):
             each()
         account.open(Flow(begun=10, in_flight=2))
