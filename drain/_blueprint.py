@@ -229,9 +229,8 @@ class Blueprint:
     def fall_back_from(self, listener: Listener, reason: str, emit: Callable[[events.Event], None]) -> None:
         """What should have worked here did not."""
         listener.detach()
-        self._fall_back(
-            reason, 'report it, with the version of grpcio; until then goaway="classic" asks for no more', emit
-        )
+        report = 'report it, with the version of grpcio; until then goaway="classic" asks for no more'
+        self._fall_back(reason, "listen on TCP ports only" if self.paths else report, emit)
 
     def release(self) -> None:
         """Give the reserved addresses up: grpc holds them now, or nobody wants them any more."""
