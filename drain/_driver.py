@@ -3,6 +3,9 @@
 One thread for both flavours, started by the first request and never while a server merely serves. It is not the user's event
 loop on purpose: a loop that is stuck must not keep its server in the cluster. What needs the user's side (health, stop, events)
 goes through a `Crew`, and nothing is waited for without a bound: a step that fails or hangs is reported, and the drain goes on.
+
+Longer than most modules, because it is the one place where the clock, the table and the world meet: three parts, what the servers
+call, the thread, and the carrying out.
 """
 
 import queue
@@ -27,7 +30,7 @@ from drain.report import DrainReport
 STEP_TIMEOUT = 2.0  # seconds that any single step may take
 UNWIND = 1.0  # seconds that cancelled handlers get for their `finally` blocks
 CLASSIC_GRACE = 0.5  # seconds for calls that begin while grpc's own stop is under way
-HANDSHAKES = 0.1  # seconds that a rotation waits for handshakes to end
+HANDSHAKES = 0.3  # seconds that a rotation waits for handshakes to end
 MANY = 1000  # with more connections than this nobody counts them before a rotation
 POLL_BUSY = 0.02  # seconds between looks while calls are in flight
 POLL_IDLE = 0.005  # the same when only connections have yet to close: they do so within a round trip
@@ -78,6 +81,7 @@ class Driver:
         self._deadline: float | None = None
         self._end_streams_at: float | None = None
         self._rotations = 0
+        self._unfinished = 0
         self._finals: list[Future[DrainReport]] = []
         self._report: DrainReport | None = None
         self.state = State.STARTING
@@ -86,9 +90,8 @@ class Driver:
 
     def started(self, means: Means) -> None:
         """The server listens. Requests that came meanwhile are taken up now."""
-        self._apply(
-            Input.STARTED, "started"
-        )  # no lock is held when events go out; before `_means` is set nobody else drives
+        # No lock is held when events go out; and before `_means` is set nobody else drives.
+        self._apply(Input.STARTED, "started")
         with self._lock:
             self._means = means
             if not self._inbox.empty():
@@ -315,12 +318,16 @@ class Driver:
     def _let_handshakes_end(self, means: Means) -> None:
         """A rotation closes connections that are in their handshake, and a client with no other address then fails its call.
 
-        So wait a moment for one in which there is none. A connection that begins just then is still hit: rarely.
+        So wait for a moment without any, but for those that never end: what was left at the end of the last wait.
         """
         until = time.monotonic() + HANDSHAKES
-        while time.monotonic() < until:
+        while True:
             connections = connected(means.ports)
-            if connections is None or connections > MANY or connections <= len(means.gauge.peers(limit=MANY)):
+            if connections is None or connections > MANY:
+                return
+            unfinished = connections - len(means.gauge.peers(limit=MANY))
+            if unfinished <= self._unfinished or time.monotonic() >= until:
+                self._unfinished = max(0, unfinished)
                 return
             time.sleep(POLL_IDLE)
 

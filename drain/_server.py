@@ -1,9 +1,10 @@
 """The synchronous server: a `grpc.Server` that knows how to leave. (Not server.py: `drain.server` is the function.)
 
 Policy lives in `_core`, life in `_driver`, parts in `_blueprint`: here is only what threads need. aio.py is the twin.
+(Long, because every public method says what a caller must know.)
 """
 
-import queue
+import contextlib
 import signal
 import threading
 import time
@@ -263,34 +264,36 @@ def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
     """
     if not servers:
         raise ConfigurationError("run() needs at least one server")
-    mailbox: Mailbox = queue.SimpleQueue()
-    with Signals(mailbox.put) as signals:
+    mailbox = Mailbox()
+    with contextlib.closing(mailbox), Signals(mailbox) as signals:
         reports = [server._driver.report() for server in servers]
-        _start_all(servers)
         for report in reports:
             report.add_done_callback(lambda _: mailbox.put(None))
-        asked = False
-        while not all(report.done() for report in reports):
-            number = mailbox.get()
-            if number is not None and asked:
-                _force(servers, signals, number)
-            elif number is not None:
-                asked = True
-                for server in servers:
-                    server._leave(number.name, announce=number != signal.SIGINT)
+        try:
+            _start_all(servers)
+            asked = False
+            while not all(report.done() for report in reports):
+                number = mailbox.get()
+                if number is not None and asked:
+                    _force(servers, signals, number)
+                elif number is not None:
+                    asked = True
+                    for server in servers:
+                        server._leave(number.name, announce=number != signal.SIGINT)
+        except BaseException as error:
+            for server in servers:
+                server._leave(f"{type(error).__name__} in run()", announce=False)
+            for server in servers:
+                server.stop(0).wait(2 * STEP_TIMEOUT)
+            raise
     done = tuple(report.result() for report in reports)
     return done[0] if len(done) == 1 else done
 
 
 def _start_all(servers: Sequence[Server]) -> None:
-    try:
-        for server in servers:
-            if not server._begun and server.state is not State.STOPPED:
-                server.start()
-    except BaseException:
-        for server in servers:
-            server.stop(0).wait(2 * STEP_TIMEOUT)
-        raise
+    for server in servers:
+        if not server._begun and server.state is not State.STOPPED:
+            server.start()
 
 
 def _force(servers: Sequence[Server], signals: Signals, number: signal.Signals) -> None:

@@ -1,6 +1,7 @@
 """The asyncio server: a `grpc.aio.Server` that knows how to leave. The same names as in `drain`, to be awaited.
 
 Policy lives in `_core`, life in `_driver`, parts in `_blueprint`: here is only what an event loop needs. _server.py is the twin.
+(Long, because every public method says what a caller must know.)
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from drain._grpc.handlers import watch_async
 from drain._grpc.health import AsyncHealth
 from drain._grpc.lossless import Listener, fetcher_option
 from drain._grpc.streams import AsyncGuard
-from drain._signals import Signals
+from drain._signals import LoopSignals
 from drain.config import DrainPolicy, ServerKeepalive
 from drain.errors import ConfigurationError
 from drain.events import State
@@ -304,36 +305,43 @@ async def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
     if not servers:
         raise ConfigurationError("run() needs at least one server")
     loop = asyncio.get_running_loop()
-    mailbox: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    with Signals(lambda number: loop.call_soon_threadsafe(mailbox.put_nowait, number)) as signals:
+    mailbox: asyncio.Queue[signal.Signals | None] = asyncio.Queue()
+    with LoopSignals(loop, mailbox.put_nowait) as signals:
         reports = asyncio.gather(*(asyncio.wrap_future(server._driver.report()) for server in servers))
-        listener = asyncio.ensure_future(_obey(mailbox, servers, signals))
+        reports.add_done_callback(lambda _: mailbox.put_nowait(None))
         try:
+            await _start_all(servers)
+            asked = False
+            while not reports.done():
+                number = await mailbox.get()
+                if number is not None and asked:
+                    await _force(servers, signals, number)
+                elif number is not None:
+                    asked = True
+                    for server in servers:
+                        server._leave(number.name, announce=number != signal.SIGINT)
+        except BaseException as error:
+            reports.cancel()
             for server in servers:
-                if not server._begun and server.state is not State.STOPPED:
-                    await server.start()
-            waited: list[asyncio.Future[Any]] = [reports, listener]
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        except BaseException:
+                server._leave(f"{type(error).__name__} in run()", announce=False)
             await asyncio.gather(*(server.stop(0) for server in servers))
             raise
-        finally:
-            listener.cancel()
-            if not reports.done():
-                reports.cancel()
     done = tuple(reports.result())
     return done[0] if len(done) == 1 else done
 
 
-async def _obey(mailbox: "asyncio.Queue[signal.Signals]", servers: Sequence[Server], signals: Signals) -> None:
-    """The first signal drains; the second forces the end and is raised again."""
-    number = await mailbox.get()
+async def _start_all(servers: Sequence[Server]) -> None:
     for server in servers:
-        server._leave(number.name, announce=number != signal.SIGINT)
-    number = await mailbox.get()
+        if not server._begun and server.state is not State.STOPPED:
+            await server.start()
+
+
+async def _force(servers: Sequence[Server], signals: LoopSignals, number: signal.Signals) -> None:
+    """A second signal: cancel what is left, then let the signal do what it did before we took it."""
     ends = [asyncio.wrap_future(server._driver.report()) for server in servers]
     for server in servers:
         server._driver.request(Input.FORCE, f"second {number.name}")
     await asyncio.wait(ends, timeout=2 * STEP_TIMEOUT)
     signals.restore()
     signal.raise_signal(number)
+    await asyncio.sleep(0)  # asyncio.run() takes SIGINT by cancelling its task, which happens here

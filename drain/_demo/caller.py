@@ -37,7 +37,7 @@ class Shape:
     callers: int = 16
     streaming: int = 4
     interval: float = 0.01
-    timeout: float = 5.0
+    timeout: float = 10.0
     bucket: float = 0.1
 
 

@@ -33,7 +33,7 @@ class LoadResult:
         stream_p50, stream_p99: the same for streaming calls, from the beginning to the last message.
         longest_pause: the longest that one caller went without an answer (a call's, or one message of a stream).
         longest_pause_ended: when that pause was over.
-        held_up: the longest that a busy machine held up the callers' own process.
+        held_up: the longest that a busy machine held up the callers' own process, or a byte that it sent to itself.
     """
 
     started_at: float

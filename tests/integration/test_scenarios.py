@@ -301,7 +301,7 @@ class TestRotate:
         with Load([hosted.port]) as load:
             for _ in range(10):
                 assert hosted.ask(hosted.server.rotate) >= 1
-                load.more(3)
+                load.more(1)
         assert load.failures == []
         assert hosted.server.state is State.SERVING
         assert [event.number for event in hosted.happened(events.Rotated)] == list(range(1, 11))
@@ -339,13 +339,13 @@ class TestPause:
             for _ in range(2):
                 hosted.ask(hosted.server.pause)
                 assert hosted.server.state is State.PAUSED
-                load.more(3)
+                load.more(1)
             assert len(hosted.happened(events.Rotated)) == 1
             assert client(hosted.port).call("Echo") == b"hello"  # a new connection is accepted
             hosted.ask(hosted.server.rotate)
             hosted.ask(hosted.server.resume)
             assert hosted.server.state is State.SERVING
-            load.more(3)
+            load.more(1)
         assert load.failures == []
         assert not hosted.server.draining.is_set()
 

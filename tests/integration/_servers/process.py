@@ -19,6 +19,7 @@ class ServerProcess:
     """`served.py` with these settings, running. Kill it at the end."""
 
     def __init__(self, **settings: Any) -> None:
+        self.settings = settings
         self._child: Child = _ask(Child.start("server", MODULE, json.dumps(settings)))
 
     @property

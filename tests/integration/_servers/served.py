@@ -135,7 +135,7 @@ class Program:
                 return await drain.aio.run(*self.servers)
         except TimeoutError:
             pipe.emit("cancelled", states=[server.state.value for server in self.servers])
-            return tuple(await server.drain() for server in self.servers)
+            return tuple([await server.drain() for server in self.servers])
 
 
 def tell(event: Event) -> None:
