@@ -18,7 +18,7 @@ from drain._grpc.capability import capability
 from drain._grpc.handlers import Guard, Watch, Watched
 from drain._grpc.health import SERVICE_NAME
 from drain._grpc.inflight import Gauge, Identify, Ledger
-from drain._grpc.listening import can_see, listening
+from drain._grpc.listening import Where, can_see, listening, where
 from drain._grpc.lossless import Listener
 from drain._grpc.options import ServerOptions, server_options
 from drain._xds.ads import ControlPlane
@@ -206,20 +206,16 @@ class Blueprint:
         return server, Gauge(self.ledger, new.id if options.channelz else None)
 
     @property
-    def port_numbers(self) -> frozenset[int]:
-        """TCP ports to listen on."""
-        return frozenset(port.reservation.port for port in self.ports if port.reservation.path is None)
-
-    @property
-    def paths(self) -> frozenset[str]:
-        """Unix sockets to listen on."""
-        return frozenset(port.reservation.path for port in self.ports if port.reservation.path is not None)
+    def wheres(self) -> frozenset[Where]:
+        """Addresses to listen on."""
+        held = [port.reservation for port in self.ports]
+        return frozenset(
+            at for each in held for at in ([each.path] if each.path is not None else map(where, each.addresses))
+        )
 
     def listens(self) -> bool:
         """Whether this process listens on every address by now."""
-        return not can_see() or len(listening(self.port_numbers, self.paths)) == len(self.port_numbers) + len(
-            self.paths
-        )
+        return not can_see() or listening(self.wheres) == self.wheres
 
     def not_listening(self, listener: Listener, emit: Callable[[events.Event], None]) -> None:
         """The Listener did not come in time: fall back to the classic way, or fail where lossless is required."""
@@ -230,7 +226,9 @@ class Blueprint:
         """What should have worked here did not."""
         listener.detach()
         report = 'report it, with the version of grpcio; until then goaway="classic" asks for no more'
-        self._fall_back(reason, "listen on TCP ports only" if self.paths else report, emit)
+        self._fall_back(
+            reason, "listen on TCP ports only" if any(isinstance(at, str) for at in self.wheres) else report, emit
+        )
 
     def release(self) -> None:
         """Give the reserved addresses up: grpc holds them now, or nobody wants them any more."""

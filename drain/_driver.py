@@ -21,7 +21,7 @@ from drain._account import Account
 from drain._core.lifecycle import Effect, Input, handle
 from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
 from drain._grpc.inflight import Gauge, Ledger
-from drain._grpc.listening import connected, stop_listening
+from drain._grpc.listening import Where, connected, stop_listening
 from drain._grpc.lossless import Listener
 from drain.config import DrainPolicy
 from drain.events import State
@@ -45,6 +45,7 @@ class Crew(Protocol):
     def end_streams(self, reason: str) -> None: ...
     def stop(self, grace: float) -> None: ...  # cancels what is still in flight after grace seconds
     def emit(self, event: events.Event) -> None: ...
+    def hold(self) -> object: ...  # the server itself: as long as somebody has it, it is not dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,7 @@ class Means:
 
     gauge: Gauge
     listener: Listener | None
-    ports: frozenset[int] = frozenset()
-    paths: frozenset[str] = frozenset()
+    wheres: frozenset[Where] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,14 @@ class _Request:
 
 
 class Driver:
-    """One server's life. `state` may be read from any thread; requests may come from any thread, or from a signal handler."""
+    """One server's life. `state` may be read from any thread; requests may come from any thread, or from a signal handler.
+
+    It keeps its server alive during a drain only: a server that is dropped while it serves is gone at once, as grpc's own is.
+    """
 
     def __init__(self, policy: DrainPolicy, crew: Crew, ledger: Ledger) -> None:
         self._policy, self._crew, self._ledger = policy, crew, ledger
-        self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()  # reentrant: a signal handler may put
+        self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()  # reentrant: a signal handler may put
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._means: Means | None = None
@@ -84,6 +87,7 @@ class Driver:
         self._unfinished = 0
         self._finals: list[Future[DrainReport]] = []
         self._report: DrainReport | None = None
+        self._held: object = None
         self.state = State.STARTING
 
     # What the servers call.
@@ -115,6 +119,10 @@ class Driver:
                     self._wake()
         return request.done
 
+    def dismiss(self) -> None:
+        """The server was dropped: there is nothing left to drive."""
+        self._inbox.put(None)
+
     def report(self) -> "Future[DrainReport]":
         """A future of the report for each caller: one who cancels his harms nobody."""
         future: Future[DrainReport] = Future()
@@ -137,6 +145,8 @@ class Driver:
         while self.state is not State.STOPPED:
             try:
                 request = self._inbox.get(timeout=None if wake is None else max(0.0, wake - time.monotonic()))
+                if request is None:  # dismissed
+                    return
             except queue.Empty:
                 request = None
             try:
@@ -254,6 +264,8 @@ class Driver:
 
     def _enter(self, previous: State, state: State, reason: str, now: float) -> None:
         self.state = state
+        if state.draining:
+            self._held = self._crew.hold()
         self._account.entered(state, now)
         self._crew.emit(events.StateChanged(previous, state, reason, now))
 
@@ -293,7 +305,7 @@ class Driver:
         elif effect is Effect.ANSWER_NOT_SERVING:
             self._do("answering NOT_SERVING", lambda: crew.flip_health(True))
         elif effect is Effect.STOP_LISTENING and means is not None:
-            self._do("stopping to listen", lambda: stop_listening(means.ports, means.paths))
+            self._do("stopping to listen", lambda: stop_listening(means.wheres))
         elif effect is Effect.SEND_GOAWAY:
             self._send_goaway()
         elif effect is Effect.END_WATCHES:
@@ -322,7 +334,7 @@ class Driver:
         """
         until = time.monotonic() + HANDSHAKES
         while True:
-            connections = connected(means.ports)
+            connections = connected(means.wheres)
             if connections is None or connections > MANY:
                 return
             unfinished = connections - len(means.gauge.peers(limit=MANY))
@@ -361,18 +373,29 @@ class Driver:
 
     def _conclude(self, previous: State, reason: str, now: float) -> None:
         self._account.entered(State.STOPPED, now)
-        report = self._account.report("lossless" if self._lossless else "classic")
+        report = self._settled_report()
         with self._lock:
             self.state = State.STOPPED
             self._report = report
             finals, self._finals = self._finals, []
             while not self._inbox.empty():
-                self._inbox.get().done.set_result(0)
+                if (left := self._inbox.get()) is not None:
+                    left.done.set_result(0)
         self._crew.emit(events.StateChanged(previous, State.STOPPED, reason, now))
         self._crew.emit(events.Drained(report))
         for future in finals:
             if future.set_running_or_notify_cancel():
                 future.set_result(report)
+        self._held = None
+
+    def _settled_report(self) -> DrainReport:
+        goaway = "lossless" if self._lossless else "classic"
+        try:
+            return self._account.report(goaway)
+        except Exception as error:  # whoever waits for the end gets it, even where the books do not balance
+            self._failed("reporting", error)
+            errors = tuple(self._account.errors)
+            return DrainReport(self._account.reason, goaway, {}, self._account.announcing_ended, errors=errors)
 
     def _finish_anyhow(self) -> None:
         """Something in here broke: stop the server the plain way, so that whoever waits for the end gets it."""

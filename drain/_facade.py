@@ -5,6 +5,7 @@ _server.py and aio.py.
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ class Facade:
         self._blueprint = blueprint
         self._subscribers = Subscribers()
         self._driver = Driver(blueprint.policy, crew, blueprint.ledger)
+        weakref.finalize(self, self._driver.dismiss).atexit = False
         self._lock = threading.RLock()  # reentrant: a signal handler may call drain() while the main thread is in here
         self._begun = False
         self._abandoned = False  # drained before it was started

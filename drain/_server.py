@@ -48,7 +48,8 @@ class Server(Facade, grpc.Server):
         self._health: SyncHealth | None = None
         self._stopped = threading.Event()
         self._draining = threading.Event()
-        self._driver.report().add_done_callback(lambda _: self._stopped.set())
+        stopped = self._stopped  # the callback must not know the server: it would keep it alive
+        self._driver.report().add_done_callback(lambda _: stopped.set())
 
     # What a grpc.Server does.
 
@@ -69,24 +70,31 @@ class Server(Facade, grpc.Server):
 
     def _start(self) -> Means:
         blueprint, emit = self._blueprint, self._subscribers.tell
-        listener = blueprint.settle(emit)
-        self._health_server = blueprint.build_health(self._make_health)
-        inner, gauge = blueprint.build(lambda options: self._make(options, listener is not None), listener)
-        inner.start()
-        if listener is not None and not self._listens(listener):
-            inner.stop(0)
-            blueprint.not_listening(listener, emit)
-            listener = None
-            inner, gauge = blueprint.build(lambda options: self._make(options, False), None)
+        with contextlib.ExitStack() as undo:  # whatever fails, nothing is left running
+            listener = blueprint.settle(emit)
+            if listener is not None:
+                undo.callback(listener.detach)
+            inner, gauge = blueprint.build(lambda options: self._make(options, listener is not None), listener)
+            undo.callback(inner.stop, 0)
             inner.start()
-        blueprint.release()
+            if listener is not None and not self._listens(listener):
+                inner.stop(0)
+                blueprint.not_listening(listener, emit)
+                listener = None
+                inner, gauge = blueprint.build(lambda options: self._make(options, False), None)
+                undo.callback(inner.stop, 0)
+                inner.start()
+            # Late: a grpc server that is built and never started keeps its ports for ever.
+            self._health_server = blueprint.build_health(self._make_health)
+            if self._health_server is not None:
+                self._health_server.start()
+            blueprint.release()
+            undo.pop_all()
         self._inner = inner
-        if self._health_server is not None:
-            self._health_server.start()
         if listener is not None:
             weakref.finalize(self, listener.detach)
         emit(events.GoawayChosen(self.goaway, self.goaway_reason))
-        return Means(gauge, listener, blueprint.port_numbers, blueprint.paths)
+        return Means(gauge, listener, blueprint.wheres)
 
     def _listens(self, listener: Listener) -> bool:
         deadline = time.monotonic() + LISTEN_TIMEOUT
@@ -179,34 +187,40 @@ class Server(Facade, grpc.Server):
 
 
 class _Crew:
-    """The user's side of a synchronous server (see `drain._driver.Crew`)."""
+    """The user's side of a synchronous server (see `drain._driver.Crew`). Knows its server weakly: see `Driver`."""
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        self._ref = weakref.ref(server)
+
+    def hold(self) -> Server:
+        if (server := self._ref()) is None:
+            raise ReferenceError("the server was dropped")
+        return server
 
     def flip_health(self, leaving: bool) -> None:
-        if self._server._health is not None:
-            self._server._health.flip(leaving)
+        if (health := self.hold()._health) is not None:
+            health.flip(leaving)
 
     def tell_handlers(self) -> None:
-        self._server._draining.set()
+        self.hold()._draining.set()
 
     def end_watches(self) -> None:
-        if self._server._health is not None:
-            self._server._health.end_watches()
+        if (health := self.hold()._health) is not None:
+            health.end_watches()
 
     def end_streams(self, reason: str) -> None:
-        self._server._guard.end(reason)
+        self.hold()._guard.end(reason)
 
     def stop(self, grace: float) -> None:
-        servers = (self._server._inner, self._server._health_server)
-        stopped = [server.stop(grace) for server in servers if server is not None]
+        held = self.hold()
+        stopped = [server.stop(grace) for server in (held._inner, held._health_server) if server is not None]
         deadline = time.monotonic() + grace + STEP_TIMEOUT
         if not all(event.wait(max(0.0, deadline - time.monotonic())) for event in stopped):
             raise TimeoutError(f"grpc's server had not stopped after {STEP_TIMEOUT:g} s")
 
     def emit(self, event: events.Event) -> None:
-        self._server._subscribers.tell(event)
+        if (server := self._ref()) is not None:
+            server._subscribers.tell(event)
 
 
 def server(

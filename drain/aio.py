@@ -5,6 +5,7 @@ Policy lives in `_core`, life in `_driver`, parts in `_blueprint`: here is only 
 """
 
 import asyncio
+import contextlib
 import signal
 import time
 import weakref
@@ -49,7 +50,8 @@ class Server(Facade, grpc.aio.Server):
         self._health: AsyncHealth | None = None
         self._draining = asyncio.Event()
         self._ended = asyncio.Event()
-        self._driver.report().add_done_callback(lambda _: self._crew._call(self._ended.set))
+        crew, ended = self._crew, self._ended  # the callback must not know the server: it would keep it alive
+        self._driver.report().add_done_callback(lambda _: crew._call(ended.set))
 
     # What a grpc.aio.Server does.
 
@@ -71,34 +73,42 @@ class Server(Facade, grpc.aio.Server):
 
     async def _start(self) -> Means:
         blueprint, emit = self._blueprint, self._crew.emit
-        # A probe in a subprocess, or the control plane's start, must not hold up the user's loop.
-        listener = await asyncio.to_thread(blueprint.settle, emit)
-        option = None
-        if listener is not None:
-            holder, option = fetcher_option(listener.options)
-            if option is None:
-                blueprint.fall_back_from(
-                    listener, "this grpcio keeps its config fetcher where it cannot be found", emit
-                )
-                listener = None
-        self._health_server = blueprint.build_health(self._make_health)
-        inner, gauge = blueprint.build(lambda options: self._make([*options, option] if option else options), listener)
-        holder = None  # noqa: F841  # kept alive until grpc.aio had taken the fetcher over
-        await inner.start()
-        if listener is not None and not await self._listens(listener):
-            await inner.stop(0)
-            blueprint.not_listening(listener, emit)
-            listener = None
-            inner, gauge = blueprint.build(self._make, None)
+        async with contextlib.AsyncExitStack() as undo:  # whatever fails, nothing is left running
+            # A probe in a subprocess, or the control plane's start, must not hold up the user's loop.
+            listener = await asyncio.to_thread(blueprint.settle, emit)
+            option = None
+            if listener is not None:
+                undo.callback(listener.detach)
+                holder, option = fetcher_option(listener.options)
+                if option is None:
+                    blueprint.fall_back_from(
+                        listener, "this grpcio keeps its config fetcher where it cannot be found", emit
+                    )
+                    listener = None
+            inner, gauge = blueprint.build(
+                lambda options: self._make([*options, option] if option else options), listener
+            )
+            undo.push_async_callback(inner.stop, 0)
+            holder = None  # noqa: F841  # kept alive until grpc.aio had taken the fetcher over
             await inner.start()
-        blueprint.release()
+            if listener is not None and not await self._listens(listener):
+                await inner.stop(0)
+                blueprint.not_listening(listener, emit)
+                listener = None
+                inner, gauge = blueprint.build(self._make, None)
+                undo.push_async_callback(inner.stop, 0)
+                await inner.start()
+            # Late: a grpc server that is built and never started keeps its ports for ever.
+            self._health_server = blueprint.build_health(self._make_health)
+            if self._health_server is not None:
+                await self._health_server.start()
+            blueprint.release()
+            undo.pop_all()
         self._inner = inner
-        if self._health_server is not None:
-            await self._health_server.start()
         if listener is not None:
             weakref.finalize(self, listener.detach)
         emit(events.GoawayChosen(self.goaway, self.goaway_reason))
-        return Means(gauge, listener, blueprint.port_numbers, blueprint.paths)
+        return Means(gauge, listener, blueprint.wheres)
 
     async def _listens(self, listener: Listener) -> bool:
         deadline = time.monotonic() + LISTEN_TIMEOUT
@@ -193,50 +203,64 @@ class Server(Facade, grpc.aio.Server):
 
 
 class _Crew:
-    """The user's side of an asyncio server (see `drain._driver.Crew`): everything is done on its loop, with a bound."""
+    """The user's side of an asyncio server (see `drain._driver.Crew`): everything is done on its loop, with a bound.
+
+    Knows its server weakly: see `Driver`.
+    """
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        self._ref = weakref.ref(server)
+
+    def hold(self) -> Server:
+        if (server := self._ref()) is None:
+            raise ReferenceError("the server was dropped")
+        return server
 
     def flip_health(self, leaving: bool) -> None:
-        if self._server._health is not None:
-            self._on_loop(self._server._health.flip(leaving))
+        if (health := self.hold()._health) is not None:
+            self._on_loop(health.flip(leaving))
 
     def tell_handlers(self) -> None:
-        self._call(self._server._draining.set)
+        self._call(self.hold()._draining.set)
 
     def end_watches(self) -> None:
-        if self._server._health is not None:
-            self._on_loop(self._server._health.end_watches())
+        if (health := self.hold()._health) is not None:
+            self._on_loop(health.end_watches())
 
     def end_streams(self, reason: str) -> None:
-        self._call(self._server._guard.end, reason)
+        self._call(self.hold()._guard.end, reason)
 
     def stop(self, grace: float) -> None:
-        servers = (self._server._inner, self._server._health_server)
-        for server in servers:
+        held = self.hold()
+        for server in (held._inner, held._health_server):
             if server is not None:
                 self._on_loop(server.stop(grace), grace + STEP_TIMEOUT)
 
     def emit(self, event: events.Event) -> None:
-        self._call(self._server._subscribers.tell, event)
+        if (server := self._ref()) is not None:
+            self._call(server._subscribers.tell, event)
 
     def _call(self, action: Callable[..., object], *arguments: object) -> None:
-        loop = self._server._loop
-        if loop is None or loop.is_closed():
-            action(*arguments)
-        else:
-            loop.call_soon_threadsafe(action, *arguments)
+        if (loop := self._loop()) is not None:
+            with contextlib.suppress(RuntimeError):  # closed since we looked
+                loop.call_soon_threadsafe(action, *arguments)
+                return
+        action(*arguments)
 
     def _on_loop(self, action: Coroutine[Any, Any, Any], timeout: float = STEP_TIMEOUT) -> None:
-        loop = self._server._loop
-        if loop is None or loop.is_closed():
+        loop = self._loop()
+        if loop is None:
             action.close()
             return
         if _running_loop() is loop:  # started() runs on the loop itself: waiting for it there would be for ever
             self._kept = loop.create_task(action)
             return
         asyncio.run_coroutine_threadsafe(action, loop).result(timeout)
+
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        server = self._ref()
+        loop = server._loop if server is not None else None
+        return loop if loop is not None and not loop.is_closed() else None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -13,8 +13,25 @@ import socket
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
+
+# Host and port, or the name of a Unix socket. Not the port alone: another server of this process may have it on another address.
+Where: TypeAlias = tuple[str, int] | str
 
 _FDS = "/proc/self/fd"
+_ANY = ("::", "0.0.0.0")  # noqa: S104  # compared, not bound
+
+
+def where(address: str) -> Where:
+    """A numeric "host:port", spelled as here."""
+    host, _, port = address.rpartition(":")
+    return _spelled(host.strip("[]")), int(port)
+
+
+def _spelled(host: str) -> str:
+    """One spelling for what grpc may bind for the same address: IPv4 on its own or mapped, all addresses of either family."""
+    host = host.partition("%")[0].removeprefix("::ffff:")
+    return "*" if host in _ANY else host
 
 
 @contextmanager
@@ -28,16 +45,16 @@ def _duplicate(fd: int) -> Iterator[socket.socket | None]:
         yield duplicate
 
 
-def _is_listening(candidate: socket.socket, ports: Collection[int], paths: Collection[str]) -> bool:
+def _listens_at(candidate: socket.socket) -> Where | None:
     if candidate.type != socket.SOCK_STREAM or not candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return False
+        return None
     name = candidate.getsockname()
     if candidate.family == socket.AF_UNIX:
-        return os.fsdecode(name) in paths
-    return candidate.family in (socket.AF_INET, socket.AF_INET6) and name[1] in ports
+        return os.fsdecode(name)
+    return (_spelled(name[0]), name[1]) if candidate.family in (socket.AF_INET, socket.AF_INET6) else None
 
 
-def _each_listening(ports: Collection[int], paths: Collection[str]) -> Iterator[socket.socket]:
+def _each_listening(wanted: Collection[Where]) -> Iterator[tuple[socket.socket, Where]]:
     try:
         fds = [int(name) for name in os.listdir(_FDS)]
     except OSError:
@@ -45,8 +62,8 @@ def _each_listening(ports: Collection[int], paths: Collection[str]) -> Iterator[
     for fd in fds:
         try:
             with _duplicate(fd) as candidate:
-                if candidate is not None and _is_listening(candidate, ports, paths):
-                    yield candidate
+                if candidate is not None and (at := _listens_at(candidate)) is not None and at in wanted:
+                    yield candidate, at
         except OSError:  # closed by another thread since it was listed
             continue
 
@@ -56,19 +73,15 @@ def can_see() -> bool:
     return os.path.isdir(_FDS)
 
 
-def listening(ports: Collection[int], paths: Collection[str] = ()) -> set[int | str]:
-    """Which of the ports and Unix paths this very process listens on (another member of a SO_REUSEPORT group does not count)."""
-    found: set[int | str] = set()
-    for candidate in _each_listening(ports, paths):
-        name = candidate.getsockname()
-        found.add(os.fsdecode(name) if candidate.family == socket.AF_UNIX else name[1])
-    return found
+def listening(wanted: Collection[Where]) -> set[Where]:
+    """Where of these this very process listens (another member of a SO_REUSEPORT group does not count)."""
+    return {at for _, at in _each_listening(wanted)}
 
 
-def stop_listening(ports: Collection[int], paths: Collection[str] = ()) -> int:
-    """Refuse new connections on these ports and Unix paths for ever. Returns how many sockets were closed to newcomers."""
+def stop_listening(wanted: Collection[Where]) -> int:
+    """Refuse new connections there for ever. Returns how many sockets were closed to newcomers."""
     stopped = 0
-    for candidate in _each_listening(ports, paths):
+    for candidate, _ in _each_listening(wanted):
         try:
             candidate.shutdown(socket.SHUT_RDWR)
             stopped += 1
@@ -77,19 +90,19 @@ def stop_listening(ports: Collection[int], paths: Collection[str] = ()) -> int:
     return stopped
 
 
-def connected(ports: Collection[int]) -> int | None:
+def connected(wanted: Collection[Where]) -> int | None:
     """How many TCP connections to these ports the kernel holds, accepted by grpc or not yet. None where it cannot be asked.
 
     What channelz does not list of them is still in its handshake. Counts the connections of every process in this network
     namespace, so with other members of a SO_REUSEPORT group it is too high.
     """
-    wanted = {f"{port:04X}" for port in ports}
+    ports = {f"{at[1]:04X}" for at in wanted if not isinstance(at, str)}
     found = 0
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table) as lines:
                 next(lines)
-                found += sum(1 for line in lines if _is_established(line.split(None, 4), wanted))
+                found += sum(1 for line in lines if _is_established(line.split(None, 4), ports))
         except OSError:  # no IPv6; without the first table there is nothing to know
             if table == "/proc/net/tcp":
                 return None

@@ -39,9 +39,7 @@ def client() -> Iterator[Callable[..., Client]]:
 
 
 @pytest.fixture
-def spawn(
-    flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., ServerProcess]]:
+def spawn(flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ServerProcess]]:
     """Start server processes with a run-time directory of their own; all are killed after the test."""
     directory = tmp_path / "run"
     directory.mkdir(mode=0o700)

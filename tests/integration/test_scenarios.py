@@ -15,7 +15,7 @@ import pytest
 from drain import events
 from drain.errors import DrainError
 from drain.events import State
-from tests.integration._servers.calls import PATIENCE, Client, Load, Talk, busy, code, ending
+from tests.integration._servers.calls import PATIENCE, Client, Load, Talk, code, ending, in_flight
 from tests.integration._servers.hosted import FAST, Hosted
 from tests.integration._servers.http2 import GOAWAY, Peer
 from tests.integration._servers.service import path
@@ -24,6 +24,7 @@ from tests.integration._servers.waiting import until
 Serve = Callable[..., Hosted]
 Clients = Callable[..., Client]
 AT_ONCE = replace(FAST, announce_timeout=0)
+CUT = {"CANCELLED", "UNAVAILABLE"}  # what a call that we cut ends with
 
 
 class TestDrain:
@@ -157,11 +158,15 @@ class TestCallsInFlight:
     def test_a_long_call(self, serve: Serve, client: Clients) -> None:
         """A unary call across the whole drain ends OK, and is in the report."""
         hosted = serve()
-        with busy(client(hosted.port), 2, b"1.0", hosted.told) as calls:
-            report = hosted.drain().result(PATIENCE)
+        calls = in_flight(client(hosted.port), hosted.told, calls=2)
+        future = hosted.drain()
+        hosted.phase(State.FINISHING)
+        assert not future.done()
+        hosted.service.release.set()
+        report = future.result(PATIENCE)
         assert [code(call) for call in calls] == ["OK", "OK"]
         assert (report.in_flight_at_start, report.finished, report.cancelled) == (2, 2, 0)
-        assert report.finished_by_method == {path("Sleep"): 2}
+        assert report.finished_by_method == {path("Wait"): 2}
 
     def test_streams(self, serve: Serve, client: Clients) -> None:
         """Streams of every arity go on through announcing, closing and finishing, in both directions, until they end."""
@@ -207,53 +212,60 @@ class TestCallsInFlight:
         """Streams that do not end are ended with UNAVAILABLE and the reason as a trailer; unary calls are left alone."""
         hosted = serve(policy=replace(AT_ONCE, stream_grace=0.1))
         talk, caller = Talk(), client(hosted.port)
-        with busy(caller, 1, b"0.6", hosted.told) as calls:
-            if method == "Chat":
-                stream = caller.chat(iter(talk))
-                talk.say(b"a word")
-                assert next(stream) == b"a word"
-            elif method == "Collect":
-                stream = caller.channel.stream_unary(path("Collect")).future(iter(talk), timeout=PATIENCE)
-                hosted.told.name("Collect")
-            else:
-                stream = caller.stream(method, b"10000")
-                assert next(stream)
-            hosted.drain("moving house")
-            hosted.phase(State.FINISHING)
-            deadline = time.monotonic() + 5
-            while hosted.server.state is State.FINISHING and time.monotonic() < deadline and method != "Flood":
-                talk.say(b"another")  # a sync handler that blocks in a read ends at the next message
+        (unary,) = in_flight(caller, hosted.told)
+        if method == "Chat":
+            stream = caller.chat(iter(talk))
+            talk.say(b"a word")
+            assert next(stream) == b"a word"
+        elif method == "Collect":
+            stream = caller.channel.stream_unary(path("Collect")).future(iter(talk), timeout=PATIENCE)
+            hosted.told.name("Collect")
+        else:
+            stream = caller.stream(method, b"10000")
+            assert next(stream)
+        hosted.drain("moving house")
+        hosted.phase(State.FINISHING)
+
+        def talk_on() -> None:
+            while stream.is_active():  # a sync handler that blocks in a read ends at the next message
+                talk.say(b"another")
                 time.sleep(0.05)
-            assert (code if method == "Collect" else ending)(stream) == "UNAVAILABLE"
-            assert ("drain-reason", "moving house") in stream.trailing_metadata()
-            assert code(calls[0]) == "OK"
+
+        threading.Thread(target=talk_on, daemon=True).start()
+        assert (code if method == "Collect" else ending)(stream) == "UNAVAILABLE"
+        assert ("drain-reason", "moving house") in stream.trailing_metadata()
+        hosted.service.release.set()
+        assert code(unary) == "OK"
         assert hosted.drain().result(PATIENCE).clean
 
     def test_a_hung_handler(self, serve: Serve, client: Clients) -> None:
         """At drain_timeout it is cancelled and named, and the others had their time."""
-        hosted = serve(policy=replace(AT_ONCE, drain_timeout=0.8))
+        hosted = serve(policy=replace(AT_ONCE, drain_timeout=1))
         caller = client(hosted.port)
-        hung = [caller.begin("Hang") for _ in range(2)]
-        hosted.told.name("Hang", times=2)
-        with busy(caller, 1, b"0.3", hosted.told) as calls:
-            began = time.monotonic()
-            report = hosted.drain().result(PATIENCE)
-        assert time.monotonic() - began < 4
+        hung = in_flight(caller, hosted.told, calls=2, method="Hang")
+        quick = caller.begin("Sleep", b"0.3")
+        hosted.told.name("Sleep")
+        began = time.monotonic()
+        report = hosted.drain().result(PATIENCE)
+        assert time.monotonic() - began < 8
         assert (report.cancelled, report.cancelled_by_method) == (2, {path("Hang"): 2})
         assert (report.finished, report.finished_by_method) == (1, {path("Sleep"): 1})
         assert not report.clean
         assert hosted.happened(events.CallsCancelled)[0].methods == {path("Hang"): 2}
-        assert code(calls[0]) == "OK"
-        assert {code(call) for call in hung} <= {"CANCELLED", "UNAVAILABLE"}
+        assert code(quick) == "OK"
+        assert {code(call) for call in hung} <= CUT
 
     def test_calls_that_wait_for_a_worker(self, serve: Serve, client: Clients) -> None:
         """More calls than threads: those that no handler has seen yet are in flight as well, and are served."""
         hosted = serve(workers=2)
-        with busy(client(hosted.port), 2, b"0.5", hosted.told) as calls:
-            waiting = [client(hosted.port).begin("Sleep", b"0.3") for _ in range(4)]
-            until(lambda: hosted.server._driver._gauge.flow().in_flight == 6)
-            report = hosted.drain().result(PATIENCE)
-        assert {code(call) for call in (*calls, *waiting)} == {"OK"}
+        calls = in_flight(client(hosted.port), hosted.told, calls=2)
+        calls += [client(hosted.port).begin("Sleep", b"0.1") for _ in range(4)]
+        until(lambda: hosted.server._driver._gauge.flow().in_flight == 6)
+        future = hosted.drain()
+        hosted.phase(State.FINISHING)
+        hosted.service.release.set()
+        report = future.result(PATIENCE)
+        assert {code(call) for call in calls} == {"OK"}
         assert (report.in_flight_at_start, report.finished, report.clean) == (6, 6, True)
 
     def test_endings_leave_nothing_behind(self, serve: Serve, client: Clients) -> None:
@@ -284,11 +296,11 @@ class TestCallsInFlight:
     def test_a_client_that_gives_up_meanwhile(self, serve: Serve, client: Clients) -> None:
         """A call cancelled by its client during the drain is not one that we cancelled."""
         hosted = serve(policy=AT_ONCE)
-        call = client(hosted.port).begin("Sleep", b"0.8")
-        hosted.told.name("Sleep")
+        (call,) = in_flight(client(hosted.port), hosted.told)
         report = hosted.drain()
         hosted.phase(State.FINISHING)
         call.cancel()
+        hosted.service.release.set()
         assert report.result(PATIENCE).cancelled == 0
 
 
@@ -377,64 +389,61 @@ class TestStop:
         """A call within its grace ends OK, new ones are refused meanwhile, nothing is announced."""
         hosted = serve()
         caller = client(hosted.port)
-        with busy(caller, 1, b"0.5", hosted.told) as calls:
-            stopped = hosted.stop(5)
-            hosted.phase(State.FINISHING)
-            assert client(hosted.port).code("Echo", timeout=2) == "UNAVAILABLE"
-            stopped.result(PATIENCE)
-        assert code(calls[0]) == "OK"
+        (call,) = in_flight(caller, hosted.told)
+        stopped = hosted.stop(10)
+        hosted.phase(State.FINISHING)
+        assert client(hosted.port).code("Echo", timeout=2) == "UNAVAILABLE"
+        hosted.service.release.set()
+        stopped.result(PATIENCE)
+        assert code(call) == "OK"
         report = hosted.drain().result(PATIENCE)
         assert (report.reason, report.announcing_ended, report.clean) == ("stop()", "skipped", True)
 
     def test_grace_is_the_callers(self, serve: Serve, client: Clients) -> None:
         """A grace longer than drain_timeout holds: it was asked for."""
         hosted = serve(policy=replace(FAST, drain_timeout=0.2))
-        with busy(client(hosted.port), 1, b"0.8", hosted.told) as calls:
-            hosted.stop(5).result(PATIENCE)
-        assert code(calls[0]) == "OK"
+        call = client(hosted.port).begin("Sleep", b"0.8")
+        hosted.told.name("Sleep")
+        hosted.stop(10).result(PATIENCE)
+        assert code(call) == "OK"
 
     def test_grace_over(self, serve: Serve, client: Clients) -> None:
         """A call that outlasts it is cut."""
         hosted = serve()
-        hung = client(hosted.port).begin("Hang")
-        hosted.told.name("Hang")
+        (call,) = in_flight(client(hosted.port), hosted.told)
         began = time.monotonic()
         hosted.stop(0.3).result(PATIENCE)
-        assert 0.3 <= time.monotonic() - began < 3
-        assert code(hung) in ("CANCELLED", "UNAVAILABLE")
+        assert 0.3 <= time.monotonic() - began < 6
+        assert code(call) in CUT
         assert hosted.drain().result(PATIENCE).cancelled == 1
 
     def test_none(self, serve: Serve, client: Clients) -> None:
         """No grace: calls are cut at once, and it returns when that is done."""
         hosted = serve()
-        call = client(hosted.port).begin("Sleep", b"1.5")
-        hosted.told.name("Sleep")
+        (call,) = in_flight(client(hosted.port), hosted.told)
         began = time.monotonic()
         hosted.ask(lambda: hosted.server.stop(None))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
         assert hosted.server.state is State.STOPPED
-        assert code(call) in ("CANCELLED", "UNAVAILABLE")
+        assert code(call) in CUT
 
     def test_the_smallest_grace_counts(self, serve: Serve, client: Clients) -> None:
         """Any number of times, in any phase; a larger one changes nothing."""
         hosted = serve()
-        hung = client(hosted.port).begin("Hang")
-        hosted.told.name("Hang")
+        (call,) = in_flight(client(hosted.port), hosted.told)
         began = time.monotonic()
-        stops = [hosted.stop(grace) for grace in (8, 0.3, 9)]
+        stops = [hosted.stop(grace) for grace in (20, 0.3, 30)]
         for stopped in stops:
             stopped.result(PATIENCE)
-        assert time.monotonic() - began < 4
-        assert code(hung) in ("CANCELLED", "UNAVAILABLE")
+        assert time.monotonic() - began < 8
+        assert code(call) in CUT
 
     def test_during_announcing(self, serve: Serve) -> None:
         """It ends the announcing, and bounds the rest."""
-        hosted = serve(policy=replace(FAST, announce_min=3))
+        hosted = serve(policy=replace(FAST, announce_min=60, announce_timeout=60))
         report = hosted.drain("slowly")
         hosted.phase(State.ANNOUNCING)
-        began = time.monotonic()
         hosted.stop(1).result(PATIENCE)
-        assert time.monotonic() - began < 2
         assert (report.result().reason, report.result().announcing_ended) == ("slowly", "skipped")
 
     def test_before_start(self, serve: Serve) -> None:
@@ -506,7 +515,7 @@ class TestPeers:
         until(lambda: len(hosted.server._driver._gauge.peers()) == 2)
         began = time.monotonic()
         report = hosted.drain().result(PATIENCE)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 8
         assert report.clean
         assert len(report.peers_left) == 1
         assert hosted.happened(events.PeersCut)[0].peers == report.peers_left
@@ -523,7 +532,7 @@ class TestPeers:
         with socket.create_connection(("127.0.0.1", hosted.port)) as silent:
             began = time.monotonic()
             assert hosted.drain().result(PATIENCE).clean
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 8
             silent.settimeout(PATIENCE)
             while silent.recv(4096):
                 pass

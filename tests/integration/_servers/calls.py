@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -152,9 +151,8 @@ class Load:
             thread.join(BOUND)
 
 
-@contextmanager
-def busy(client: Client, calls: int, seconds: bytes, told: Any) -> Iterator[list[Any]]:
-    """So many calls in flight that take so long."""
-    begun = [client.begin("Sleep", seconds) for _ in range(calls)]
-    told.name("Sleep", times=calls)
-    yield begun
+def in_flight(client: Client, told: Any, *, calls: int = 1, method: str = "Wait") -> list[Any]:
+    """So many calls whose handlers run, and run on until they are released. Keep them: a call that is dropped is cancelled."""
+    begun = [client.begin(method, timeout=3 * PATIENCE) for _ in range(calls)]
+    told.name(method, times=calls)
+    return begun

@@ -45,6 +45,7 @@ class Hosted:
         workers: int = WORKERS,
         credentials: grpc.ServerCredentials | None = None,
         handlers: Sequence[grpc.GenericRpcHandler] | None = None,
+        pooled: bool = True,
         **arguments: Any,
     ) -> None:
         self.flavour, self.told, self.events = flavour, Told(), Told()
@@ -53,7 +54,8 @@ class Hosted:
         self._loop = _Loop() if flavour == "aio" else None
         handlers = self.service.generic(flavour) if handlers is None else handlers
         make = drain.server if flavour == "sync" else drain.aio.server
-        self.server: Any = self.ask(lambda: make(self.pool, handlers, policy=policy, **arguments))
+        pools = (self.pool,) if pooled else ()
+        self.server: Any = self.ask(lambda: make(*pools, handlers=handlers, policy=policy, **arguments))
         self.service.server = self.server
         self.server.subscribe(self.events)
         self.ports = [
@@ -111,10 +113,14 @@ class Hosted:
         self.stop(0).result(BOUND)
         if self.server.state is not State.STOPPED:
             self.drain("end of the test").result(BOUND)
+        self.service.server = self.server = None
+        self.close_rest()
+
+    def close_rest(self) -> None:
+        """End the loop and the pool: what is left when the server is gone."""
         if self._loop is not None:
             self._loop.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
-        self.service.server = self.server = None
 
 
 def _when_set(event: threading.Event) -> "futures.Future[Any]":

@@ -96,5 +96,3 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _ask(question: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run_coroutine_threadsafe(question, _loop()).result(3 * BOUND)
-
-

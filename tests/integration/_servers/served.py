@@ -40,7 +40,9 @@ class Settings:
     workers: int = 16
     servers: int = 1  # how many, run together
     hold_start: bool = False  # the start of a server waits in its midst for "go"
-    fork: str = ""  # after building: "child" serves, the parent only waits; or "both", the parent on a server of its own
+    fork: str = (
+        ""  # after building: "child" serves, the parent only waits; or "both", the parent on a server of its own
+    )
     outlive: float | None = None  # aio: run() is cancelled after so many seconds
     handler: bool = False  # SIGTERM has a handler of the program's own, which says so and returns
 

@@ -36,7 +36,9 @@ class Service:
     def handlers(self, flavour: str) -> dict[str, grpc.RpcMethodHandler]:
         """Method handlers, as generated code would make them."""
         behaviours = _Sync(self) if flavour == "sync" else _Async(self)
-        made = {name: _ARITY.get(name, grpc.unary_unary_rpc_method_handler)(getattr(behaviours, name)) for name in _BOTH}
+        made = {
+            name: _ARITY.get(name, grpc.unary_unary_rpc_method_handler)(getattr(behaviours, name)) for name in _BOTH
+        }
         if flavour == "aio":
             plain = _Sync(self)
             made["PlainEcho"] = grpc.unary_unary_rpc_method_handler(plain.Echo)
@@ -52,7 +54,21 @@ class Service:
         return [grpc.method_handlers_generic_handler(NAME, self.handlers(flavour)), demo]
 
 
-_BOTH = ("Echo", "Sleep", "Hang", "Count", "Until", "Collect", "Chat", "Abort", "Raise", "AbortLater", "Leave", "Flood")
+_BOTH = (
+    "Echo",
+    "Sleep",
+    "Wait",
+    "Hang",
+    "Count",
+    "Until",
+    "Collect",
+    "Chat",
+    "Abort",
+    "Raise",
+    "AbortLater",
+    "Leave",
+    "Flood",
+)
 _ARITY = {
     "Count": grpc.unary_stream_rpc_method_handler,
     "Until": grpc.unary_stream_rpc_method_handler,
@@ -74,6 +90,12 @@ class _Sync:
     def Sleep(self, request: bytes, context: Any) -> bytes:
         self._service.tell("Sleep")
         time.sleep(float(request))
+        return request
+
+    def Wait(self, request: bytes, context: Any) -> bytes:
+        """Until `release` is set."""
+        self._service.tell("Wait")
+        self._service.release.wait(60)
         return request
 
     def Hang(self, request: bytes, context: Any) -> bytes:
@@ -136,6 +158,12 @@ class _Async:
     async def Sleep(self, request: bytes, context: Any) -> bytes:
         self._service.tell("Sleep")
         await asyncio.sleep(float(request))
+        return request
+
+    async def Wait(self, request: bytes, context: Any) -> bytes:
+        self._service.tell("Wait")
+        while not self._service.release.is_set():
+            await asyncio.sleep(0.01)
         return request
 
     async def Hang(self, request: bytes, context: Any) -> bytes:

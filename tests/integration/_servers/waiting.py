@@ -1,5 +1,8 @@
 """Waiting for conditions, with a bound."""
 
+import os
+import socket
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +18,21 @@ def until(condition: Callable[[], T], within: float = BOUND, *, every: float = 0
     while not (found := condition()):
         assert time.monotonic() < end, f"not within {within:g} s: {condition}"
         time.sleep(every)
+    return found
+
+
+def listening_ports() -> set[int]:
+    """TCP ports on which this process listens."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not stat.S_ISSOCK(os.stat(int(name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as each:
+                if each.family != socket.AF_UNIX and each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    found.add(each.getsockname()[1])
+        except OSError:  # closed since it was listed
+            continue
     return found
 
 
