@@ -1,6 +1,7 @@
 """Leaving, told as scenarios over both flavours: what callers, handlers and whoever asked for it see of a drain.
 
-Its parts: test_scenarios_processes.py (signals), _starting.py (addresses, starts that fail), _health.py, _modes.py (lossless or classic).
+The suite goes on in test_scenarios_processes.py (signals) and test_scenarios_starting.py (addresses, starts that fail). Over 300
+lines: it is one list of scenarios.
 """
 
 import threading
@@ -571,7 +572,7 @@ class TestSubscribe:
         assert "the callback's own fault" in caplog.text
 
     def test_where_they_are_called(self, serve: Serve) -> None:
-        """asyncio: on the server's own loop, from the first event of its start on; sync: on a thread of drain's or the caller's."""
+        """asyncio: on the server's own loop, from the first event on; sync: on a thread of drain's or the caller's."""
         import asyncio
 
         hosted = serve(start=False)

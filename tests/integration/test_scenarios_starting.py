@@ -1,4 +1,4 @@
-"""Starting, over both flavours: every kind of address and credential, starts that fail, and what is left behind afterwards: nothing."""
+"""Starting, over both flavours: every kind of address and credential, starts that fail, and what is left behind: nothing."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ from drain._grpc.lossless import Listener
 from drain._xds.ads import ControlPlane
 from drain.errors import BindError, ConfigurationError, DrainError
 from drain.events import State
-from tests.integration._servers.calls import PATIENCE, Client, Load
+from tests.integration._servers.calls import PATIENCE, Client, Load, code, in_flight
 from tests.integration._servers.hosted import FAST, Hosted
 from tests.integration._servers.service import NAME, Service, path
 from tests.integration._servers.waiting import listening_ports, until
@@ -84,20 +84,34 @@ class TestAddresses:
         assert hosted.drain().result(PATIENCE).clean
         assert [each.code("Echo", timeout=2) for each in clients] == ["UNAVAILABLE"] * 4
 
-    def test_unix_socket_under_load(self, serve: Serve, client: Clients, tmp_path: Path) -> None:
-        """Rotated and drained like TCP; the next server may have the path at once."""
+    def test_unix_socket(self, serve: Serve, client: Clients, tmp_path: Path) -> None:
+        """Rotated and drained like TCP, where its name is one that xDS can say; the next server may have the path at once."""
         address = f"unix:{tmp_path}/s.sock:0"
         hosted = serve(addresses=[address])
         caller = client(address)
-        calls = [caller.begin("Sleep", b"0.2") for _ in range(4)]
-        hosted.told.name("Sleep", times=4)
+        (call,) = in_flight(caller, hosted.told)
         hosted.ask(hosted.server.rotate)
         assert caller.call("Echo") == b"hello"
-        assert hosted.drain().result(PATIENCE).clean
-        assert [call.result() for call in calls] == [b"0.2"] * 4
-        again = serve(addresses=[address])
+        report = hosted.drain()
+        hosted.phase(State.FINISHING)
+        hosted.service.release.set()
+        assert code(call) == "OK"
+        assert report.result(PATIENCE).clean
+        serve(addresses=[address])
         assert client(address).call("Echo") == b"hello"
-        assert again.server.goaway == "lossless"
+
+    def test_any_other_unix_socket(self, serve: Serve, client: Clients, tmp_path: Path) -> None:
+        """The classic way, and the reason names the cure."""
+        hosted = serve(addresses=[f"unix:{tmp_path}/s.sock"], start=False)
+        hosted.start("classic")
+        assert "unix:/run/app.sock:0" in hosted.server.goaway_reason
+        caller = client(f"unix:{tmp_path}/s.sock")
+        (call,) = in_flight(caller, hosted.told)
+        report = hosted.drain()
+        hosted.phase(State.FINISHING)
+        hosted.service.release.set()
+        assert code(call) == "OK"
+        assert report.result(PATIENCE).clean
 
     def test_a_neighbour_with_the_same_number(self, serve: Serve, client: Clients) -> None:
         """Two servers of one process on one port number of two addresses: one that leaves takes nothing from the other."""
@@ -126,7 +140,7 @@ class TestAddresses:
 class TestCredentials:
     """TLS and mTLS."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def authority(self) -> trustme.CA:
         return trustme.CA()
 
@@ -332,11 +346,11 @@ class TestFailedStarts:
 
     def test_no_credentials(self, flavour: str) -> None:
         """Something that is no credentials at all."""
-        self.failed(flavour, (TypeError, AttributeError), "", credentials="secret")  # type: ignore[arg-type]
+        self.failed(flavour, (TypeError, AttributeError), ".", credentials="secret")  # type: ignore[arg-type]
 
     def test_no_option(self, flavour: str) -> None:
         """A value that grpc does not take."""
-        self.failed(flavour, (TypeError, ValueError), "", options=[("grpc.max_send_message_length", object())])
+        self.failed(flavour, (TypeError, ValueError), ".", options=[("grpc.max_send_message_length", object())])
 
     def test_in_the_midst(self, flavour: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever it is, and wherever it comes: here after grpc's own server was started."""

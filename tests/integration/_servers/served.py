@@ -2,9 +2,9 @@
 
     python -m tests.integration._servers.served '{"flavour": "aio", "policy": {"announce_timeout": 0}, ...}'
 
-Prints JSON lines (`drain._demo.pipe`): "built" with its ports, "phase" for each state, drain's other events by their names, "begun" for
-calls that take their time, and "returned" with what `run()` returned and whether the signal handlers are back. Takes orders from
-stdin: "drain REASON", "stop GRACE", "rotate", "pause", "resume", "go" (where `hold_start` is set), "release" (hung calls),
+Prints JSON lines (`drain._demo.pipe`): "built" with its ports, "phase" for each state, drain's other events by their names,
+"begun" for calls that take their time, and "returned" with what `run()` returned and whether the signal handlers are back. Takes
+orders from stdin: "drain REASON", "stop GRACE", "rotate", "pause", "resume", "go" (where `hold_start` is set), "release" (hung calls),
 "threads".
 """
 
@@ -36,6 +36,7 @@ class Settings:
     flavour: str
     policy: dict[str, Any] = field(default_factory=dict)
     addresses: list[str] = field(default_factory=lambda: ["127.0.0.1:0"])
+    options: list[tuple[str, Any]] = field(default_factory=list)
     name: str = "server"
     workers: int = 16
     servers: int = 1  # how many, run together
@@ -69,7 +70,8 @@ class Program:
             service = Service(lambda method: pipe.emit("begun", method=method))
             handlers = service.generic(self.settings.flavour, self.settings.name)
             make = drain.server if self.settings.flavour == "sync" else drain.aio.server
-            service.server = server = make(pool, handlers, policy=self.settings.drain_policy)
+            options = [tuple(option) for option in self.settings.options]
+            service.server = server = make(pool, handlers, options=options, policy=self.settings.drain_policy)
             ports += [server.add_insecure_port(address) for address in self.settings.addresses]
             server.subscribe(tell)
             self.services.append(service)
@@ -122,10 +124,7 @@ class Program:
     def run(self) -> None:
         """Run the servers to their end, and say what came of it."""
         before = [signal.getsignal(number) for number in TAKEN]
-        if self.settings.flavour == "sync":
-            reports = drain.run(*self.servers)
-        else:
-            reports = asyncio.run(self._run_aio())
+        reports = drain.run(*self.servers) if self.settings.flavour == "sync" else asyncio.run(self._run_aio())
         after = [signal.getsignal(number) for number in TAKEN]
         several = reports if isinstance(reports, tuple) else (reports,)
         pipe.emit("returned", reports=[report.as_dict() for report in several], restored=before == after)
