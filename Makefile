@@ -43,7 +43,7 @@ versions: $(STAMP)  ## every ending of a call at live servers, on each supported
 test: lint types  ## everything
 	$(BIN)/python -m pytest tests/unit tests/integration tests/versions
 
-bench: $(STAMP)  ## the measures of README, by hand; a quarter of an hour
+bench: $(STAMP)  ## the measures of README, by hand; 40 minutes, or ARGS=--quick
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:  ## remove what make made
