@@ -5,6 +5,8 @@ grpc's servicer, `server.health.set(name, status)`; while the server announces o
 """
 
 import asyncio
+import threading
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -30,6 +32,27 @@ class _Statuses:
         return NOT_SERVING if self.leaving and name != LIVENESS else self.wanted[name]
 
 
+class _Watch:
+    """How grpc's servicer answers one Watch, until we end it. Called back when the call is over it would answer once more: a
+    second status, for which grpc keeps the call, and with it the connection, for ever.
+    """
+
+    def __init__(self, send: Callable[[Any], None], context: grpc.ServicerContext) -> None:
+        self._send, self._context = send, context
+        self._ended = False
+
+    def __call__(self, response: Any) -> None:
+        if not self._ended:
+            self._send(response)
+
+    def end(self) -> None:
+        """UNAVAILABLE."""
+        self._ended = True
+        self._context.set_code(grpc.StatusCode.UNAVAILABLE)
+        self._context.set_details(_ENDED)
+        self._send(None)
+
+
 class SyncHealth(health.HealthServicer):
     """Health for grpc.server, on a thread of its own: it answers when every worker is busy. Thread safe."""
 
@@ -39,36 +62,47 @@ class SyncHealth(health.HealthServicer):
         super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
         vars(type(self))["Check"].experimental_thread_pool = pool
         self._statuses = _Statuses()
-        self._watches: dict[Any, grpc.ServicerContext] = {}
+        self._showing = threading.Lock()  # what is decided first is shown first
+        self._watches: set[_Watch] = set()
         super().set(LIVENESS, SERVING)
 
     def Check(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802  # the service's own name
         return super().Check(request, context)
 
     def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
-        if send_response_callback is not None:
-            self._watches[send_response_callback] = context
-            context.add_callback(lambda: self._watches.pop(send_response_callback, None))
-        return super().Watch(request, context, send_response_callback)
+        if send_response_callback is None:  # nobody but grpc calls this, and it passes one: see __init__
+            return super().Watch(request, context)
+        watch = _Watch(send_response_callback, context)
+        self._watches.add(watch)
+        if not context.add_callback(lambda: self._watches.discard(watch)):
+            self._watches.discard(watch)
+        return super().Watch(request, context, watch)
 
     def set(self, service: str, status: int) -> None:
         """Set a name's status, as grpc's servicer does. Shown at once, or when a drain or pause is over."""
-        self._statuses.wanted[service] = status
-        super().set(service, self._statuses.shown(service))
+        with self._showing:
+            self._statuses.wanted[service] = status
+            self._show(service)
 
     def flip(self, leaving: bool) -> None:
         """Show NOT_SERVING for every name but liveness, or what the user set again."""
-        self._statuses.leaving = leaving
-        for name in list(self._statuses.wanted):
-            super().set(name, self._statuses.shown(name))
+        with self._showing:
+            self._statuses.leaving = leaving
+            for name in self._statuses.wanted:
+                self._show(name)
+
+    def _show(self, name: str) -> None:
+        status = self._statuses.shown(name)
+        if (
+            self._server_status.get(name) != status
+        ):  # a Watch is told of changes only; grpc's servicer would repeat itself
+            super().set(name, status)
 
     def end_watches(self) -> int:
         """End every open Watch with UNAVAILABLE; returns how many."""
-        ended = list(self._watches.items())
-        for send, context in ended:
-            context.set_code(grpc.StatusCode.UNAVAILABLE)
-            context.set_details(_ENDED)
-            send(None)
+        ended = list(self._watches)
+        for watch in ended:
+            watch.end()
         return len(ended)
 
 
