@@ -92,9 +92,9 @@ class Facade:
         with self._lock:
             if self._begun:
                 raise ValueError("Cannot start already-started server!")  # grpc's own words
+            self._begun = True  # first: a signal handler that drains may come between any two lines
             if self._abandoned:
                 raise DrainError("the server was drained before it was started: build a new one")
-            self._begun = True
 
     def _leave(self, reason: str, *, announce: bool = True) -> None:
         what = Input.DRAIN if announce and self._blueprint.policy.announce_timeout > 0 else Input.LEAVE

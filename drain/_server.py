@@ -32,6 +32,7 @@ from drain.events import State
 from drain.report import DrainReport
 
 _HEALTH_WORKERS = 2
+_SLICE = 0.1  # seconds
 
 
 class Server(Facade, grpc.Server):
@@ -116,12 +117,12 @@ class Server(Facade, grpc.Server):
             return never_ran
         self._driver.request(Input.LEAVE, "stop()", deadline=time.monotonic() + (grace or 0.0))
         if grace is None:
-            self._stopped.wait()
+            _wait(self._stopped)
         return self._stopped
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """As in grpc: True if `timeout` seconds (None: no limit) passed first."""
-        return not self._stopped.wait(timeout)
+        return not _wait(self._stopped, timeout)
 
     # What drain adds.
 
@@ -184,6 +185,17 @@ class Server(Facade, grpc.Server):
         server = grpc.server(pool)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
+
+
+def _wait(event: threading.Event, timeout: float | None = None) -> bool:
+    """`event.wait(timeout)`, in slices, as grpc has it too: Python runs the signal handlers of a program, which may well be what
+    drains the server, on the main thread only, and that wakes for a signal only if it hits this very thread, asleep already.
+    """
+    deadline = float("inf") if timeout is None else time.monotonic() + timeout
+    while not event.wait(max(0.0, min(_SLICE, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            return False
+    return True
 
 
 class _Crew:

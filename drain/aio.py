@@ -9,7 +9,7 @@ import contextlib
 import signal
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent import futures
 from typing import Any, overload
 
@@ -39,7 +39,7 @@ class Server(Facade, grpc.aio.Server):
     """A `grpc.aio.Server` that leaves without losing a call. Made by `drain.aio.server(...)`.
 
     Everything of `grpc.aio.Server` works as ever. `stop(grace)` keeps grpc's contract and becomes lossless. It may be made
-    outside of a running loop, and belongs to the loop in which it is started. `state` may be read from any thread.
+    outside of a running loop, and belongs to the loop in which it is started. `drain` and `state` may be used from any thread.
     """
 
     def __init__(self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]]], Any], guard: AsyncGuard) -> None:
@@ -151,11 +151,13 @@ class Server(Facade, grpc.aio.Server):
     def drain(self, reason: str = "drain()") -> Awaitable[DrainReport]:
         """Leave: announcing, closing, finishing. Begins at once, also when not awaited; every caller gets the same report.
 
-        Call it on an event loop; from another thread use `asyncio.run_coroutine_threadsafe`.
+        May be called from any thread; what it returns is to be awaited on the event loop on which it was called, or else on
+        the server's.
         """
-        report = asyncio.wrap_future(self._driver.report())
+        report = self._driver.report()
         self._leave(reason)
-        return report
+        loop = _running_loop() or self._loop
+        return asyncio.wrap_future(report, loop=loop) if loop is not None else _Later(report)
 
     async def rotate(self) -> int:
         """GOAWAY on every connection, while serving: clients reconnect, and so spread anew. Returns how many were told.
@@ -261,6 +263,16 @@ class _Crew:
         server = self._ref()
         loop = server._loop if server is not None else None
         return loop if loop is not None and not loop.is_closed() else None
+
+
+class _Later:
+    """A report for whoever awaits it, on whichever loop that will be."""
+
+    def __init__(self, report: "futures.Future[DrainReport]") -> None:
+        self._report = report
+
+    def __await__(self) -> Generator[Any, None, DrainReport]:
+        return asyncio.wrap_future(self._report).__await__()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

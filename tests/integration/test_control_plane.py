@@ -1254,12 +1254,15 @@ def test_a_thousand_streams_on_several_connections(victim: Victim) -> None:
             for call in calls[::2]:  # half of them are killed, the others go with their connection
                 call.cancel()
 
-    after = []
-    for _ in range(2):
+    # The allocator settles within a few rounds, and how many is a matter of chance; a leak grows in every one of them.
+    mib = []
+    while len(mib) < 8:
         asyncio.run(abuse())
         until(lambda: victim.stats()["streams"] == victim.before["streams"], "streams are gone")
-        after.append(victim.stats()["mib"])
-    assert after[1] < after[0] + 16
+        mib.append(victim.stats()["mib"])
+        if len(mib) > 1 and mib[-1] - mib[-2] < 2:
+            return
+    pytest.fail(f"a thousand streams cost memory each time: {mib}")
 
 
 def test_more_streams_than_anybody_needs(victim: Victim) -> None:

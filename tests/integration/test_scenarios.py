@@ -20,7 +20,7 @@ from tests.integration._servers.calls import PATIENCE, Client, Load, Talk, code,
 from tests.integration._servers.hosted import FAST, Hosted
 from tests.integration._servers.http2 import GOAWAY, Peer
 from tests.integration._servers.service import path
-from tests.integration._servers.waiting import until
+from tests.integration._servers.waiting import listening_ports, until
 
 Serve = Callable[..., Hosted]
 Clients = Callable[..., Client]
@@ -107,6 +107,113 @@ class TestDrain:
         assert client(hosted.port).call("Leave") == b"hello"
         report = hosted.drain().result(PATIENCE)
         assert (report.reason, report.cancelled) == ("asked by a call", 0)
+
+    def test_from_any_thread(self, serve: Serve, client: Clients) -> None:
+        """Also where there is no event loop: from a plain function on grpc.aio's migration pool, from a thread of the user's."""
+        hosted = serve()
+        if hosted.flavour == "aio":
+            assert client(hosted.port).call("PlainLeave") == b"hello"
+            assert hosted.drain().result(PATIENCE).reason == "asked by a call"
+            hosted = serve()
+        asking = threading.Thread(target=hosted.server.drain, args=("a thread",))
+        asking.start()
+        asking.join(PATIENCE)
+        hosted.phase(State.STOPPED)
+        assert hosted.drain().result(PATIENCE).reason == "a thread"
+        never_run = serve(start=False)
+        asking = threading.Thread(target=never_run.server.drain, args=("a thread",))
+        asking.start()
+        asking.join(PATIENCE)
+        assert never_run.drain().result(PATIENCE).reason == "a thread"
+
+    def test_while_another_thread_starts_it(self, serve: Serve) -> None:
+        """Whichever comes first: it ends, everybody is told, the address is free; and the one who starts it may be told no."""
+        for _ in range(12):
+            hosted = serve(start=False, policy=AT_ONCE)
+            gate, errors = threading.Barrier(2), []
+
+            def begin(hosted: Hosted = hosted, gate: threading.Barrier = gate, errors: Any = errors) -> None:
+                gate.wait()
+                try:
+                    hosted.start()
+                except DrainError as error:
+                    errors.append(error)
+
+            starting = threading.Thread(target=begin)
+            starting.start()
+            gate.wait()
+            report = hosted.drain("meanwhile").result(PATIENCE)
+            starting.join(PATIENCE)
+            assert not starting.is_alive()
+            assert (report.reason, hosted.server.state) == ("meanwhile", State.STOPPED)
+            until(lambda: hosted.port not in listening_ports())  # noqa: B023  # at once
+            assert bool(errors) == (report.phases == {})
+
+    def test_run_of_a_server_that_is_gone(self, flavour: str) -> None:
+        """The report, at once."""
+        import asyncio
+        from concurrent import futures
+
+        import drain
+
+        if flavour == "sync":
+            server = drain.server(futures.ThreadPoolExecutor(1))
+            server.drain("earlier")
+            assert server.run().reason == "earlier"
+        else:
+
+            async def scenario() -> None:
+                server = drain.aio.server()
+                await server.drain("earlier")
+                assert (await server.run()).reason == "earlier"
+
+            asyncio.run(scenario())
+
+    def test_a_control_plane_that_died(self, serve: Serve, client: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No rotation can be sent any more; the drain ends all the same, and calls in flight are served."""
+        from drain._xds.ads import ControlPlane
+
+        monkeypatch.setattr(ControlPlane, "_shared", None)
+        hosted = serve()
+        (call,) = in_flight(client(hosted.port), hosted.told)
+        ControlPlane.shared().close()
+        future = hosted.drain()
+        hosted.phase(State.FINISHING)
+        assert client(hosted.port).code("Echo", timeout=2) == "UNAVAILABLE"
+        hosted.service.release.set()
+        assert code(call) == "OK"
+        assert future.result(PATIENCE).cancelled == 0
+        assert serve().server.goaway == "lossless"  # the next server has a control plane of its own
+
+    def test_a_stuck_event_loop(self) -> None:
+        """A loop that is blocked keeps its server neither in the cluster nor alive."""
+        hosted = Hosted("aio", policy=replace(FAST, announce_min=0.5)).start()
+        try:
+            future = hosted.drain()
+            hosted.events.until(lambda event: isinstance(event, events.Rotated))
+            hosted.server._loop.call_soon_threadsafe(time.sleep, 3)
+            began = time.monotonic()
+            until(lambda: hosted.server.state is State.FINISHING, every=0.001)
+            assert hosted.port not in listening_ports()
+            assert time.monotonic() - began < 2.5
+            assert future.result(PATIENCE).cancelled == 0
+        finally:
+            hosted.close()
+
+    def test_calls_turned_away_are_counted(self, serve: Serve, client: Clients) -> None:
+        """maximum_concurrent_rpcs refuses calls before any handler sees them: the report says how many while it left."""
+        hosted = serve(policy=replace(FAST, announce_min=60, announce_timeout=60), maximum_concurrent_rpcs=1)
+        caller = client(hosted.port)
+        (call,) = in_flight(caller, hosted.told)
+        assert caller.code("Echo") == "RESOURCE_EXHAUSTED"
+        report = hosted.drain()
+        hosted.phase(State.ANNOUNCING)
+        for _ in range(3):
+            assert caller.code("Echo") == "RESOURCE_EXHAUSTED"
+        hosted.stop(20)
+        hosted.service.release.set()
+        assert code(call) == "OK"
+        assert (report.result(PATIENCE).refused, report.result().finished_by_method) == (3, {path("Wait"): 1})
 
     def test_from_a_callback(self, serve: Serve) -> None:
         """Whoever is told of an event may drain; before start, too, where the event comes within the call."""

@@ -190,6 +190,70 @@ class TestSignals:
         assert code(call) in CUT
 
 
+class TestWithoutRun:
+    """Programs that take signals themselves, as they did with grpc's own server."""
+
+    def program(self, flavour: str, on_signal: str) -> "subprocess.Popen[str]":
+        """It starts a server and waits for its termination; `on_signal` is what it does about signals before."""
+        policy = "drain.DrainPolicy(announce_timeout=0)"
+        if flavour == "sync":
+            body = f"""
+s = drain.server(ThreadPoolExecutor(4), policy={policy}); s.add_insecure_port('127.0.0.1:0'); s.start()
+{on_signal}
+print('waiting', flush=True)
+print(s.wait_for_termination(), s.state.value, flush=True)
+"""
+        else:
+            body = f"""
+async def main():
+    s = drain.aio.server(policy={policy}); s.add_insecure_port('127.0.0.1:0'); await s.start()
+    {on_signal}
+    print('waiting', flush=True)
+    print(await s.wait_for_termination(), s.state.value, flush=True)
+asyncio.run(main())
+"""
+        # The signal hits another thread than the main one: C notes it, and nothing wakes the main thread, which sleeps by then.
+        strike = """
+def strike():
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(60)
+"""
+        imports = (
+            "import asyncio, drain, drain.aio, signal, threading, time\n"
+            "from concurrent.futures import ThreadPoolExecutor\n"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", imports + strike + body],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def test_a_handler_that_drains(self, flavour: str) -> None:
+        """`signal.signal(SIGTERM, lambda *_: server.drain())`, or what asyncio has for it, whichever thread the signal hits."""
+        on_signal = "signal.signal(signal.SIGTERM, lambda *_: s.drain('mine'))"
+        if flavour == "aio":
+            on_signal = "asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, s.drain, 'mine')"
+        with self.program(flavour, f"{on_signal}; threading.Thread(target=strike, daemon=True).start()") as process:
+            try:
+                out, err = process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
+        assert (out, process.returncode) == ("waiting\nFalse stopped\n", 0), err
+
+    def test_ctrl_c(self, flavour: str) -> None:
+        """KeyboardInterrupt out of wait_for_termination, at once, as ever."""
+        with self.program(flavour, "pass") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting\n"
+            process.send_signal(INT)
+            try:
+                _, err = process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
+            assert process.returncode == -INT
+            assert "KeyboardInterrupt" in err
+
+
 class TestTogether:
     """Two servers in one process."""
 

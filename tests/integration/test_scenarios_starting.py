@@ -499,6 +499,20 @@ class TestLeaks:
         assert hosted[4].server.state is State.SERVING
 
 
+def test_started_at_the_same_time(serve: Serve, client: Clients) -> None:
+    """Six servers, started from six threads: each counts its own calls, and no other's."""
+    hosted = [serve(start=False) for _ in range(6)]
+    threads = [threading.Thread(target=each.start) for each in hosted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    for calls, each in enumerate(hosted, start=1):
+        for _ in range(calls):
+            assert client(each.port).call("Echo") == b"hello"
+    assert [each.server._driver._gauge.flow().begun for each in hosted] == [1, 2, 3, 4, 5, 6]
+
+
 def test_drained_servers_cannot_be_started(serve: Serve) -> None:
     """A server has one life."""
     hosted = serve(policy=AT_ONCE)
