@@ -1,6 +1,7 @@
-"""What happens to a server, as frozen values in the past tense.
+"""What happens to a server, and to the targets of a client, as frozen values in the past tense.
 
-`server.subscribe(callback)` hands them to the user's code; `drain._observe.structlog_sink` turns each into one log event.
+`server.subscribe(callback)` and `drain.resolver.subscribe(callback)` hand them to the user's code;
+`drain._observe.structlog_sink` turns each into one log event.
 Times (`at`) are seconds of `time.monotonic()`; durations are seconds.
 """
 
@@ -128,6 +129,82 @@ class StepFailed:
     at: float
 
 
+# What a channel's targets go through (`drain.resolver.subscribe`).
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsChanged:
+    """A target's endpoints differ from before: how many were added and removed, how many there are, how many of them ready."""
+
+    target: str
+    added: int
+    removed: int
+    total: int
+    ready: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAdded:
+    """An endpoint ("10.0.0.1:50051") is there, or its conditions changed. Not told of each one of a target's first set."""
+
+    target: str
+    endpoint: str
+    ready: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRemoved:
+    """An endpoint is gone."""
+
+    target: str
+    endpoint: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFailed:
+    """A target cannot be followed now; the resolver goes on trying. `endpoints` of the last good set stay in use (0: none)."""
+
+    target: str
+    reason: str
+    endpoints: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointsStale:
+    """Since the watch failed, the endpoints in use are those of `age` seconds ago, the time of the last news."""
+
+    target: str
+    age: float
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRecovered:
+    """A target is followed again, `after` seconds of failure."""
+
+    target: str
+    after: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRefused:
+    """grpc did not take an update of this target's resources (a NACK) and keeps what it had."""
+
+    target: str
+    reason: str
+    at: float
+
+
+ClientEvent: TypeAlias = (
+    EndpointsChanged | EndpointAdded | EndpointRemoved | WatchFailed | EndpointsStale | WatchRecovered | UpdateRefused
+)
+
 Event: TypeAlias = (
     StateChanged
     | GoawayChosen
@@ -140,4 +217,5 @@ Event: TypeAlias = (
     | PeersCut
     | Drained
     | StepFailed
+    | ClientEvent
 )

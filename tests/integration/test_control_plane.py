@@ -768,13 +768,14 @@ def test_the_socket_is_for_us_alone(plane: ControlPlane) -> None:
 
 
 def test_after_close_nothing_is_left_and_changes_are_done(home: Path) -> None:
+    before = planes_threads()  # of planes that other tests share
     plane = ControlPlane(home)
     plane.start()
     assert plane.alive
     plane.close()
     plane.close()
     assert not plane.alive
-    assert planes_threads() == []
+    assert planes_threads() == before
     assert list(home.iterdir()) == []
     assert plane.changed("t/", LISTENER).wait(0) is True
 
@@ -816,10 +817,11 @@ def test_a_start_that_fails_is_an_os_error_and_leaves_nothing(home: Path, monkey
         raise RuntimeError("Failed to bind")
 
     monkeypatch.setattr(grpc, "server", fail)
+    before = planes_threads()
     plane = ControlPlane(home)
     with pytest.raises(OSError, match=r"control plane at .*xds-\d+\.sock: Failed to bind"):
         plane.start()
-    until(lambda: planes_threads() == [], "the thread ends")
+    until(lambda: planes_threads() == before, "the thread ends")
     assert list(home.iterdir()) == []
     assert plane.changed("t/", LISTENER).wait(0) is True
 
@@ -831,11 +833,12 @@ def test_a_start_that_hangs_is_an_os_error_and_leaves_nothing(home: Path, monkey
         time.sleep(0.2)
         return real(*arguments, **named)
 
+    before = planes_threads()
     monkeypatch.setattr(ads, "_START_TIMEOUT", 0.05)
     monkeypatch.setattr(grpc, "server", slow)
     with pytest.raises(OSError, match=r"did not start within 0\.05 s"):
         ControlPlane(home).start()
-    until(lambda: planes_threads() == [], "the thread ends")
+    until(lambda: planes_threads() == before, "the thread ends")
     assert list(home.iterdir()) == []
 
 

@@ -1,0 +1,1 @@
+"""Resolvers: what turns a target into endpoints. One module a scheme."""
