@@ -24,8 +24,8 @@ demo: $(STAMP)  ## restart real servers under load: plain stop(grace) beside dra
 check: lint types unit  ## the inner loop: lint, types, unit tests; under a minute
 
 lint: $(STAMP)
-	$(BIN)/ruff check drain tests
-	$(BIN)/ruff format --check drain tests
+	$(BIN)/ruff check drain examples tests
+	$(BIN)/ruff format --check drain examples tests
 	$(BIN)/lint-imports --no-logo
 
 types: $(STAMP)

@@ -11,10 +11,15 @@ _guard.protect()
 
 if TYPE_CHECKING:
     from drain import aio as aio
+    from drain import resolver as resolver
     from drain._server import Server as Server
     from drain._server import run as run
     from drain._server import server as server
+    from drain.config import ClientKeepalive as ClientKeepalive
+    from drain.config import ClientPolicy as ClientPolicy
     from drain.config import DrainPolicy as DrainPolicy
+    from drain.config import OutlierDetection as OutlierDetection
+    from drain.config import RetryPolicy as RetryPolicy
     from drain.config import ServerKeepalive as ServerKeepalive
     from drain.errors import BindError as BindError
     from drain.errors import CapabilityError as CapabilityError
@@ -24,31 +29,41 @@ if TYPE_CHECKING:
     from drain.errors import TargetError as TargetError
     from drain.events import State as State
     from drain.report import DrainReport as DrainReport
+    from drain.resolver import insecure_channel as insecure_channel
+    from drain.resolver import secure_channel as secure_channel
 
 _HOME = {
     "BindError": "drain.errors",
     "CapabilityError": "drain.errors",
+    "ClientKeepalive": "drain.config",
+    "ClientPolicy": "drain.config",
     "ConfigurationError": "drain.errors",
     "DrainError": "drain.errors",
     "DrainPolicy": "drain.config",
     "DrainReport": "drain.report",
+    "OutlierDetection": "drain.config",
     "ResolutionError": "drain.errors",
+    "RetryPolicy": "drain.config",
     "Server": "drain._server",
     "ServerKeepalive": "drain.config",
     "State": "drain.events",
     "TargetError": "drain.errors",
+    "insecure_channel": "drain.resolver",
     "run": "drain._server",
+    "secure_channel": "drain.resolver",
     "server": "drain._server",
 }
 
-__all__ = [*_HOME, "aio"]
+_MODULES = ("aio", "resolver")
+
+__all__ = [*_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "aio":
-        return importlib.import_module("drain.aio")
+    if name in _MODULES:
+        return importlib.import_module(f"drain.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'drain' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

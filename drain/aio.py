@@ -1,4 +1,4 @@
-"""The asyncio server: a `grpc.aio.Server` that knows how to leave. The same names as in `drain`, to be awaited.
+"""The asyncio server: a `grpc.aio.Server` that knows how to leave. The same names as in `drain`, to be awaited; and channels.
 
 Policy lives in `_core`, life in `_driver`, parts in `_blueprint`: here is only what an event loop needs. _server.py is the twin.
 (Long, because every public method says what a caller must know.)
@@ -18,6 +18,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 
 from drain import events
+from drain._aio_channels import insecure_channel, secure_channel
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
 from drain._core.lifecycle import Input
 from drain._driver import STEP_TIMEOUT, Means
@@ -32,7 +33,7 @@ from drain.errors import ConfigurationError
 from drain.events import State
 from drain.report import DrainReport
 
-__all__ = ["Server", "run", "server"]
+__all__ = ["Server", "insecure_channel", "run", "secure_channel", "server"]
 
 
 class Server(Facade, grpc.aio.Server):

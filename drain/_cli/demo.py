@@ -48,6 +48,7 @@ MAX_LAG = 6.0  # announce_timeout is 8 s: a balancer that learns later than that
     help="How late the balancer learns that a server is leaving.",
 )
 @click.option("--aio", is_flag=True, help="Servers on asyncio (grpc.aio) instead of threads.")
+@click.option("--paired", is_flag=True, help="One run more: callers that follow the servers by drain's own channels.")
 @click.option("--no-baseline", is_flag=True, help="Leave out the run with plain server.stop(grace).")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write all figures."
@@ -68,6 +69,7 @@ def command(
     rounds: int,
     lag: float,
     aio: bool,
+    paired: bool,
     no_baseline: bool,
     json_file: Path | None,
     html_file: Path,
@@ -81,7 +83,8 @@ def command(
     _check_writable("--html", html_file)
     _check_writable("--json", json_file)
     settings = Settings(servers=servers, callers=callers, rounds=rounds, lag=lag, aio=aio)
-    modes = MODES[1:] if no_baseline else MODES
+    baseline, drained, both = MODES
+    modes = (*([baseline] * (not no_baseline)), drained, *([both] * paired))
     try:
         with live(settings, modes) as show:
             demo = asyncio.run(_until_told(compare(settings, modes, show)))

@@ -9,7 +9,7 @@ import rich  # noqa: F401 - here, so that its absence is told before a command r
 
 from drain._demo.about import version
 
-COMMANDS = {"demo": "drain._cli.demo"}
+COMMANDS = {"demo": "drain._cli.demo", "resolve": "drain._cli.resolve"}
 EXEC = "Run a program with the environment that lossless GOAWAY needs."
 
 
@@ -33,7 +33,7 @@ class Lazy(click.Group):
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("grpc-drain"), message="drain %(version)s")
 def drain() -> None:
-    """Graceful drain for gRPC servers: they leave without failing one call."""
+    """Graceful drain for gRPC servers, which leave without failing one call, and clients that follow them."""
 
 
 def run(words: Sequence[str]) -> int:

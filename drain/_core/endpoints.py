@@ -22,6 +22,7 @@ class Endpoint:
         hints: zones that are asked to use it (topology aware routing); empty: no hint.
         node, name: where it runs and what it is called ("pod/ns/geoipd-0"); None: not known. For people.
         weight: share of the calls within its locality, at least 1.
+        since: when what is said of it was last changed, in seconds since the epoch; None: not known. For people.
     """
 
     address: str
@@ -34,10 +35,14 @@ class Endpoint:
     node: str | None = field(default=None, compare=False)
     name: str | None = field(default=None, compare=False)
     weight: int = 1
+    since: float | None = field(default=None, compare=False)
+    order: tuple[int, bytes, int] = field(init=False, repr=False, compare=False)
+    """By family, address and port. Kept: thousands of endpoints are sorted at each change of one."""
 
     def __post_init__(self) -> None:
         literal = ipaddress.ip_address(self.address)
         object.__setattr__(self, "address", str(literal))  # one spelling: "FD00::0001" is "fd00::1"
+        object.__setattr__(self, "order", (literal.version, literal.packed, self.port))
         if isinstance(self.port, bool) or not isinstance(self.port, int) or not 1 <= self.port <= 65535:
             raise ValueError(f"port {self.port!r} of {self.address}: must be a whole number from 1 to 65535")
         if not 1 <= self.weight <= 2**32 - 1:
@@ -74,7 +79,7 @@ class EndpointSet:
             other = best.get(each.where)
             if other is None or _standing(each) > _standing(other):
                 best[each.where] = each
-        return cls(tuple(sorted(best.values(), key=_order)))
+        return cls(tuple(sorted(best.values(), key=lambda each: each.order)))
 
     def __len__(self) -> int:
         return len(self.endpoints)
@@ -86,11 +91,6 @@ class EndpointSet:
 
 def _standing(endpoint: Endpoint) -> tuple[bool, bool]:
     return endpoint.ready, endpoint.serving
-
-
-def _order(endpoint: Endpoint) -> tuple[int, bytes, int]:
-    packed = ipaddress.ip_address(endpoint.address).packed
-    return len(packed), packed, endpoint.port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

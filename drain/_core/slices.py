@@ -1,7 +1,7 @@
 """The EndpointSlices of one service, joined into one set (discovery.k8s.io/v1, KEP-752, KEP-1672, KEP-5504).
 
-A slice is not an answer: a service with 250 endpoints has three, and a pod may be in two of them for a moment while the controller
-moves it. So what counts is always all slices together. Each is parsed once, however often the others change.
+A slice is not an answer: a service with 250 endpoints has three, and a pod may be in two of them for a moment while the
+controller moves it. So what counts is always all slices together. Each is parsed once, however often the others change.
 Pure, immutable but for caches, safe to share between threads.
 """
 
@@ -231,7 +231,7 @@ def _one_family(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
     return tuple(max(fours, sixes, key=_usable))  # of equals the first
 
 
-def _usable(endpoints: list[Endpoint]) -> int:
+def _usable(endpoints: Iterable[Endpoint]) -> int:
     """2: some are ready. 1: some serve while they terminate. 0: none can be used."""
     return max(2 if each.ready else int(each.serving and each.terminating) for each in endpoints)
 

@@ -1,4 +1,4 @@
-"""One caller of the demo: a plain grpc channel, no retry policy, a call every few milliseconds, and what it saw."""
+"""One caller of the demo: a channel, no retry policy, a call every few milliseconds, and what it saw."""
 
 import threading
 import time
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
+import drain
 from drain._demo.results import Failure
 
 UNARY = "/drain.demo.Echo/Unary"
@@ -20,6 +21,13 @@ OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
 ]
+
+
+def channel_to(target: str) -> grpc.Channel:
+    """Plain grpc, which knows nothing of drain, or for one of drain's own targets a channel of drain's."""
+    if "://" in target:
+        return drain.insecure_channel(target, options=OPTIONS[:1])  # the other two are ClientPolicy's own defaults
+    return grpc.insecure_channel(target, options=OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +77,7 @@ class Caller:
         """Call until `done`. A call that has begun is always waited for."""
         self._started_at = started_at
         due = started_at + self.number * self.shape.interval / self.shape.callers
-        with grpc.insecure_channel(target, options=OPTIONS) as channel:
+        with channel_to(target) as channel:
             unary, stream = channel.unary_unary(UNARY), channel.unary_stream(STREAM)
             while not done.wait(max(0.0, due - time.monotonic())):
                 began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Both runs, one after the other: plain grpc, then drain."""
+"""The runs, one after the other: plain grpc, then drain on the servers, then, if asked for, drain on both sides."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from drain._demo.about import about
 from drain._demo.results import Demo, Settings
 from drain._demo.run import Progress, Runner
 
-MODES = ("baseline", "drain")
+MODES = ("baseline", "drain", "paired")
 
 
 async def compare(settings: Settings, modes: tuple[str, ...], on_progress: Callable[[Progress], None]) -> Demo:

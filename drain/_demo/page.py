@@ -46,6 +46,7 @@ def setting(demo: Demo) -> str:
         f"{s.servers} {kind} servers, each restarted {times} by SIGTERM, one after another, under load: "
         f"{s.callers} callers ({s.callers - s.streaming} unary, {s.streaming} streaming) that know nothing of drain "
         f"and retry nothing, behind a layer-4 balancer that learns {s.lag:g} s late, as kube-proxy does."
+        + (" The last run is without a balancer: callers on drain's own channels." if demo.run("paired") else "")
     )
 
 

@@ -78,7 +78,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """One server's restart, from SIGTERM until the balancer sends new connections to its successor.
+    """One server's restart, from SIGTERM until the balancer sends new connections to its successor (`listed`; without a
+    balancer: until that serves).
 
     `report` is drain's; `stderr` the last lines the process wrote there, kept only where its exit code is not 0.
     """
@@ -183,7 +184,7 @@ class Demo:
     @property
     def lost(self) -> int:
         """Calls that drain lost: the demo's exit code hangs on it."""
-        return sum(run.load.lost for run in self.runs if run.mode == "drain")
+        return sum(run.load.lost for run in self.runs if run.mode != "baseline")
 
     def as_dict(self) -> dict[str, object]:
         """Plain JSON-able values, with the sums a reader wants first."""

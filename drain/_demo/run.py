@@ -1,4 +1,7 @@
-"""A run: starts servers, balancer and load, restarts every server in turn by SIGTERM, and collects what happened."""
+"""A run: starts servers, balancer and load, restarts every server in turn by SIGTERM, and collects what happened.
+
+A paired run has no balancer: its callers know every server's address, and follow them through drain's own channels.
+"""
 
 import asyncio
 import time
@@ -65,31 +68,28 @@ class Runner:
         """Do it. However it ends (an exception, cancellation), no process is left."""
         async with self._family:
             await asyncio.gather(*map(self._start, self._places))
-            balancer = await self._start_balancer()
-            load = await self._start_load((await balancer.until("ready", START))["port"])
+            balancer = None if self._mode == "paired" else await self._start_balancer()
+            load = await self._start_load(await self._target(balancer))
             began = cast(float, (await load.until("started", START))["at"])
             restarts = [restart async for restart in self._restart_all(balancer, began)]
             self._show(step="collecting")
             load.order("stop")
             result = load_result(await load.until("result", START))
         ended = began + result.duration
+        observed = balancer.events if balancer is not None else []
         return Run(
             mode=self._mode,
             load=result,
             restarts=tuple(restarts),
             spans=tuple(span for p in self._places for span in server_spans(p.name, p.steps(), began, ended)),
-            held_up=max(
-                (cast(float, event["held_up"]) for event in balancer.events if "held_up" in event), default=0.0
-            ),
-            listed=tuple(
-                s for p in self._places for s in listed_spans(p.name, p.address, balancer.events, began, ended)
-            ),
+            held_up=max((cast(float, event["held_up"]) for event in observed if "held_up" in event), default=0.0),
+            listed=tuple(s for p in self._places for s in listed_spans(p.name, p.address, observed, began, ended)),
         )
 
     async def _start(self, place: Place) -> float:
         """Start the next process in that place; the time at which it serves."""
         arguments = [
-            f"--mode={self._mode}",
+            f"--mode={'baseline' if self._mode == 'baseline' else 'drain'}",
             f"--name={place.name}",
             f"--port={place.port}",
             *(["--aio"] * self._settings.aio),
@@ -109,13 +109,16 @@ class Runner:
             await _seen_serving(balancer, place, since=0.0)
         return balancer
 
-    async def _start_load(self, port: object) -> Child:
-        shape = (f"--callers={self._settings.callers}", f"--streaming={self._settings.streaming}")
-        return await self._family.start(
-            "load", "drain._demo.load", f"--target=127.0.0.1:{port}", *shape, on_event=self._ticked
-        )
+    async def _target(self, balancer: Child | None) -> str:
+        if balancer is None:
+            return "static:///" + ",".join(place.address for place in self._places)
+        return f"127.0.0.1:{(await balancer.until('ready', START))['port']}"
 
-    async def _restart_all(self, balancer: Child, began: float) -> AsyncIterator[Restart]:
+    async def _start_load(self, target: str) -> Child:
+        shape = (f"--callers={self._settings.callers}", f"--streaming={self._settings.streaming}")
+        return await self._family.start("load", "drain._demo.load", f"--target={target}", *shape, on_event=self._ticked)
+
+    async def _restart_all(self, balancer: Child | None, began: float) -> AsyncIterator[Restart]:
         await asyncio.sleep(self._settings.settle)
         for number in range(1, self._settings.rounds + 1):
             for place in self._places:
@@ -126,14 +129,14 @@ class Runner:
                 due = began + restart.signalled + self._settings.every
                 await asyncio.sleep(max(self._settings.settle, due - time.monotonic()))
 
-    async def _restart(self, place: Place, number: int, balancer: Child, began: float) -> Restart:
-        """SIGTERM, wait for the end, start a successor on the same port, wait until the balancer uses it."""
+    async def _restart(self, place: Place, number: int, balancer: Child | None, began: float) -> Restart:
+        """SIGTERM, wait for the end, start a successor on the same port, wait until the balancer, if any, uses it."""
         leaving, signalled = place.process, time.monotonic()
         leaving.terminate()
         exit_code = await leaving.ended(LEAVE)
         exited = time.monotonic()
         serving = await self._start(place)
-        listed = await _seen_serving(balancer, place, since=exited)
+        listed = serving if balancer is None else await _seen_serving(balancer, place, since=exited)
         reports = [event["report"] for event in leaving.events if event["event"] == "report"]
         return Restart(
             server=place.name,

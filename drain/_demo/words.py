@@ -38,6 +38,17 @@ WORDS = {
     ),
 }
 
+WORDS["paired"] = Words(
+    name="drain on both sides",
+    does=(
+        "The same servers, and no balancer: each caller follows the servers' addresses itself, through a channel of drain's. A "
+        "call never goes to a server that has said goodbye, and a successor is used as soon as it serves."
+    ),
+    code=WORDS["drain"].code + '\n\nchannel = drain.insecure_channel("static:///10.0.0.1:50051,10.0.0.2:50051")',
+    aio_code=WORDS["drain"].aio_code
+    + '\n\nchannel = drain.insecure_channel("static:///10.0.0.1:50051,10.0.0.2:50051")',
+)
+
 PHASES = {
     "serving": "serving",
     "announcing": "announcing, still serving",

@@ -59,7 +59,7 @@ def server_options(
     until grpc listens (see `drain._grpc.addresses`); exclusiveness is then checked by us. Raises `ConfigurationError`
     for options that are not pairs of a name and a value, and for those that lossless GOAWAY rests on.
     """
-    users = tuple(_pairs(user))
+    users = tuple(pairs(user))
     named = dict(reversed(users))  # the first of several wins, as in C-core: test_grpc_takes_the_first_of_several
     _refuse_ours_alone(named)
     ours = dict(_keepalive_arguments(keepalive)) if keepalive is not None else {}
@@ -85,7 +85,8 @@ def server_options(
     )
 
 
-def _pairs(user: Iterable[tuple[str, Any]] | None) -> Iterator[tuple[str, Any]]:
+def pairs(user: Iterable[tuple[str, Any]] | None) -> Iterator[tuple[str, Any]]:
+    """A user's options, one by one. Raises ConfigurationError for what is no pair of a name and a value."""
     if user is None:
         return
     if isinstance(user, (str, bytes, Mapping)) or not isinstance(user, Iterable):

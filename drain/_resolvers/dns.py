@@ -33,7 +33,7 @@ def factory(target: Target) -> Polled:
     interval = _INTERVAL if text is None else seconds_from(text)
     if interval is None or not _SHORTEST <= interval <= 3600:
         raise target.error(f"?interval={text}: must be a duration from 100ms to 1h, such as 2s")
-    return Polled(partial(lookup, host, port, family), interval)
+    return Polled(partial(lookup, host, port, family), interval, authority=target.endpoint)
 
 
 def lookup(host: str, port: int, family: str | None = None) -> list[Endpoint]:

@@ -18,7 +18,10 @@ class Polled:
     hangs (DNS may) is left to its daemon thread: `stop` does not wait for it.
     """
 
-    def __init__(self, look: Callable[[], Iterable[Endpoint] | None], interval: float) -> None:
+    def __init__(
+        self, look: Callable[[], Iterable[Endpoint] | None], interval: float, *, authority: str | None = None
+    ) -> None:
+        self.authority = authority
         self._look = look
         self._interval = interval
         self._stopped = threading.Event()

@@ -27,7 +27,10 @@ class Listener(Protocol):
 
 
 class Resolver(Protocol):
-    """Watches one target. Made by a factory when the first channel (or `watch`) needs the target, stopped after the last."""
+    """Watches one target. Made by a factory when the first channel (or `watch`) needs the target, stopped after the last.
+
+    It may have an attribute `authority`: the name that the servers' certificates have, unless `ClientPolicy.authority` says one.
+    """
 
     def start(self, listener: Listener) -> None:
         """Begin to watch. Called once. Must not block: use a thread, or callbacks. What it raises is a failure."""

@@ -12,7 +12,8 @@ _AGAIN = 30.0  # seconds between two looks at DNS, where names are named
 class _Fixed:
     """Addresses only: nothing to watch."""
 
-    def __init__(self, endpoints: list[Endpoint]) -> None:
+    def __init__(self, endpoints: list[Endpoint], authority: str) -> None:
+        self.authority = authority
         self._endpoints = endpoints
 
     def start(self, listener: Listener) -> None:
@@ -30,6 +31,7 @@ def factory(target: Target) -> Resolver:
     named = [host_port(target, each) for each in target.endpoint.split(",") if each.strip()]
     if not named:
         raise target.error("no endpoint is named")
+    authority = target.endpoint.partition(",")[0].strip()
     if all(literal(host) is not None for host, _ in named):
-        return _Fixed([Endpoint(address=host, port=port) for host, port in named])
-    return Polled(lambda: [each for host, port in named for each in lookup(host, port)], _AGAIN)
+        return _Fixed([Endpoint(address=host, port=port) for host, port in named], authority)
+    return Polled(lambda: [each for host, port in named for each in lookup(host, port)], _AGAIN, authority=authority)

@@ -4,8 +4,10 @@ A `Watch` is the listener of one resolver. It holds the last good set and what i
 it when something is different. The resolver runs while somebody does.
 """
 
+import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -151,10 +153,10 @@ class _Run:
         self._starting.start()
 
     def stop(self) -> None:
-        try:
+        if sys.is_finalizing():  # a thread would never begin, and its start would wait for that; all of it ends anyway
+            return
+        with contextlib.suppress(RuntimeError):  # the same, from Python 3.12 on, a little earlier
             threading.Thread(target=self._stop, name="drain-resolver-stop", daemon=True).start()
-        except RuntimeError:  # the interpreter ends, and takes every resolver along
-            pass
 
     def _start(self) -> None:
         try:

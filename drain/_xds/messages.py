@@ -1,7 +1,6 @@
 """The resources that drain serves, as serialised `google.protobuf.Any`. Field numbers and meaning: xDS v3.
 
-For a server: a Listener. For a channel `xds:///name`, in the order in which grpc asks: the Listener `name` (its routes inside),
-the Cluster that they lead to, and the endpoints of that Cluster.
+For a server: a Listener. For a channel: client.py makes them from a policy; what is here is the plainest there can be.
 """
 
 import ipaddress
@@ -20,7 +19,7 @@ LISTENER = f"{_ENVOY}.config.listener.v3.Listener"
 ROUTE = f"{_ENVOY}.config.route.v3.RouteConfiguration"
 CLUSTER = f"{_ENVOY}.config.cluster.v3.Cluster"
 ENDPOINTS = f"{_ENVOY}.config.endpoint.v3.ClusterLoadAssignment"
-_MANAGER = f"{_ENVOY}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+MANAGER = f"{_ENVOY}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = f"{_ENVOY}.extensions.filters.http.router.v3.Router"
 
 # Ten years: no stream is ended by it. Only the difference between two generations matters.
@@ -46,20 +45,21 @@ def server_listener(name: str, address: str, generation: int) -> bytes:
     Another `generation` is another configuration, so that grpc sends GOAWAY on every connection (a rotation). grpc compares
     what it understands of a Listener: a change of max_stream_duration counts; names, metadata and stat_prefix do not.
     """
-    chain = pb.FilterChain(filters=[pb.Filter(name="hcm", typed_config=_any(_MANAGER, _server_manager(generation)))])
+    chain = pb.FilterChain(filters=[pb.Filter(name="hcm", typed_config=any_of(MANAGER, _server_manager(generation)))])
     listener = pb.Listener(name=name)
     listener.address.socket_address.CopyFrom(_socket_address(address))
     if _is_ip(listener.address.socket_address.address):
         listener.filter_chains.append(chain)
     else:  # a filter chain is chosen by IP addresses: a Unix socket has none, and only the default is left
         listener.default_filter_chain.CopyFrom(chain)
-    return _any(LISTENER, listener).SerializeToString()
+    return any_of(LISTENER, listener).SerializeToString()
 
 
 def _server_manager(generation: int) -> pb.HttpConnectionManager:
-    manager = _manager(pb.Route(match=pb.RouteMatch(prefix=""), non_forwarding_action=pb.NonForwardingAction()))
-    manager.common_http_protocol_options.max_stream_duration.CopyFrom(Duration(seconds=_FOR_EVER + generation))
-    return manager
+    every = pb.Route(match=pb.RouteMatch(prefix=""), non_forwarding_action=pb.NonForwardingAction())
+    made = manager([every])
+    made.common_http_protocol_options.max_stream_duration.CopyFrom(Duration(seconds=_FOR_EVER + generation))
+    return made
 
 
 def _socket_address(address: str) -> pb.SocketAddress:
@@ -88,9 +88,9 @@ def _is_ip(host: str) -> bool:
 
 def client_listener(name: str, cluster: str) -> bytes:
     """The Listener of a channel `xds:///name`: every call goes to `cluster`."""
-    manager = _manager(pb.Route(match=pb.RouteMatch(prefix=""), route=pb.RouteAction(cluster=cluster)))
-    listener = pb.Listener(name=name, api_listener=pb.ApiListener(api_listener=_any(_MANAGER, manager)))
-    return _any(LISTENER, listener).SerializeToString()
+    made = manager([pb.Route(match=pb.RouteMatch(prefix=""), route=pb.RouteAction(cluster=cluster))])
+    listener = pb.Listener(name=name, api_listener=pb.ApiListener(api_listener=any_of(MANAGER, made)))
+    return any_of(LISTENER, listener).SerializeToString()
 
 
 def cluster(name: str) -> bytes:
@@ -104,7 +104,7 @@ def cluster(name: str) -> bytes:
         lb_policy=pb.Cluster.ROUND_ROBIN,
         circuit_breakers=pb.CircuitBreakers(thresholds=[limit]),
     )
-    return _any(CLUSTER, message).SerializeToString()
+    return any_of(CLUSTER, message).SerializeToString()
 
 
 def endpoints(cluster: str, addresses: Iterable[tuple[str, int]], draining: Iterable[tuple[str, int]] = ()) -> bytes:
@@ -118,7 +118,7 @@ def endpoints(cluster: str, addresses: Iterable[tuple[str, int]], draining: Iter
     if members:
         locality = assignment.endpoints.add(lb_endpoints=members, load_balancing_weight=UInt32Value(value=1))
         locality.locality.SetInParent()
-    return _any(ENDPOINTS, assignment).SerializeToString()
+    return any_of(ENDPOINTS, assignment).SerializeToString()
 
 
 def _endpoint(address: tuple[str, int], health: pb.HealthStatus) -> pb.LbEndpoint:
@@ -129,13 +129,15 @@ def _endpoint(address: tuple[str, int], health: pb.HealthStatus) -> pb.LbEndpoin
 # For both.
 
 
-def _manager(route: pb.Route) -> pb.HttpConnectionManager:
-    host = pb.VirtualHost(name="all", domains=["*"], routes=[route])
+def manager(routes: Iterable[pb.Route]) -> pb.HttpConnectionManager:
+    """For calls to any host; the first route that matches counts."""
+    host = pb.VirtualHost(name="all", domains=["*"], routes=routes)
     return pb.HttpConnectionManager(
         route_config=pb.RouteConfiguration(virtual_hosts=[host]),
-        http_filters=[pb.HttpFilter(name="router", typed_config=_any(_ROUTER, pb.Router()))],
+        http_filters=[pb.HttpFilter(name="router", typed_config=any_of(_ROUTER, pb.Router()))],
     )
 
 
-def _any(type_url: str, message: Message) -> Any:
+def any_of(type_url: str, message: Message) -> Any:
+    """The message, packed as what it is called in public."""
     return Any(type_url=type_url, value=message.SerializeToString())

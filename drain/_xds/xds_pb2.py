@@ -4,14 +4,19 @@
 # source: drain/_xds/xds.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
-_runtime_version.ValidateProtobufRuntimeVersion(_runtime_version.Domain.PUBLIC, 6, 31, 1, "", "drain/_xds/xds.proto")
+_runtime_version.ValidateProtobufRuntimeVersion(
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'drain/_xds/xds.proto'
+)
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
@@ -22,83 +27,111 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x14\x64rain/_xds/xds.proto\x12\x0c\x64rain.xds.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto"\x12\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t"\xb8\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12 \n\x04node\x18\x02 \x01(\x0b\x32\x12.drain.xds.v1.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.drain.xds.v1.Status"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t"4\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r"K\n\x07\x41\x64\x64ress\x12\x35\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1b.drain.xds.v1.SocketAddressH\x00\x42\t\n\x07\x61\x64\x64ress"\x18\n\x16\x41ggregatedConfigSource"y\n\x0c\x43onfigSource\x12\x31\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32$.drain.xds.v1.AggregatedConfigSource\x12\x36\n\x14resource_api_version\x18\x06 \x01(\x0e\x32\x18.drain.xds.v1.ApiVersion":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t"B\n\x06\x46ilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any"4\n\x0b\x46ilterChain\x12%\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\x14.drain.xds.v1.Filter"9\n\x0b\x41piListener\x12*\n\x0c\x61pi_listener\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any"\xdc\x01\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32\x15.drain.xds.v1.Address\x12\x30\n\rfilter_chains\x18\x03 \x03(\x0b\x32\x19.drain.xds.v1.FilterChain\x12/\n\x0c\x61pi_listener\x18\x13 \x01(\x0b\x32\x19.drain.xds.v1.ApiListener\x12\x37\n\x14\x64\x65\x66\x61ult_filter_chain\x18\x19 \x01(\x0b\x32\x19.drain.xds.v1.FilterChain"M\n\x13HttpProtocolOptions\x12\x36\n\x13max_stream_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration"F\n\nHttpFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any"\xc8\x01\n\x15HttpConnectionManager\x12\x36\n\x0croute_config\x18\x04 \x01(\x0b\x32 .drain.xds.v1.RouteConfiguration\x12.\n\x0chttp_filters\x18\x05 \x03(\x0b\x32\x18.drain.xds.v1.HttpFilter\x12G\n\x1c\x63ommon_http_protocol_options\x18# \x01(\x0b\x32!.drain.xds.v1.HttpProtocolOptions"\x08\n\x06Router"0\n\nRouteMatch\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x42\x10\n\x0epath_specifier"\x1e\n\x0bRouteAction\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t"\x15\n\x13NonForwardingAction"\xaa\x01\n\x05Route\x12\'\n\x05match\x18\x01 \x01(\x0b\x32\x18.drain.xds.v1.RouteMatch\x12*\n\x05route\x18\x02 \x01(\x0b\x32\x19.drain.xds.v1.RouteActionH\x00\x12\x42\n\x15non_forwarding_action\x18\x12 \x01(\x0b\x32!.drain.xds.v1.NonForwardingActionH\x00\x42\x08\n\x06\x61\x63tion"Q\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12#\n\x06routes\x18\x03 \x03(\x0b\x32\x13.drain.xds.v1.Route"T\n\x12RouteConfiguration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\rvirtual_hosts\x18\x02 \x03(\x0b\x32\x19.drain.xds.v1.VirtualHost"\x91\x01\n\x0f\x43ircuitBreakers\x12<\n\nthresholds\x18\x01 \x03(\x0b\x32(.drain.xds.v1.CircuitBreakers.Thresholds\x1a@\n\nThresholds\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value"\x9d\x03\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x04type\x18\x02 \x01(\x0e\x32#.drain.xds.v1.Cluster.DiscoveryTypeH\x00\x12\x42\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32&.drain.xds.v1.Cluster.EdsClusterConfig\x12\x31\n\tlb_policy\x18\x06 \x01(\x0e\x32\x1e.drain.xds.v1.Cluster.LbPolicy\x12\x37\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1d.drain.xds.v1.CircuitBreakers\x1a\x42\n\x10\x45\x64sClusterConfig\x12.\n\neds_config\x18\x01 \x01(\x0b\x32\x1a.drain.xds.v1.ConfigSource"$\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x07\n\x03\x45\x44S\x10\x03"\x1b\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x42\x18\n\x16\x63luster_discovery_type"2\n\x08\x45ndpoint\x12&\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x15.drain.xds.v1.Address"\xbb\x01\n\nLbEndpoint\x12*\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x16.drain.xds.v1.EndpointH\x00\x12\x31\n\rhealth_status\x18\x02 \x01(\x0e\x32\x1a.drain.xds.v1.HealthStatus\x12;\n\x15load_balancing_weight\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x11\n\x0fhost_identifier"\xbe\x01\n\x13LocalityLbEndpoints\x12(\n\x08locality\x18\x01 \x01(\x0b\x32\x16.drain.xds.v1.Locality\x12.\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32\x18.drain.xds.v1.LbEndpoint\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x10\n\x08priority\x18\x05 \x01(\r"c\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x34\n\tendpoints\x18\x02 \x03(\x0b\x32!.drain.xds.v1.LocalityLbEndpoints*\x1e\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V3\x10\x02*E\n\x0cHealthStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x62\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x64rain/_xds/xds.proto\x12\x0c\x64rain.xds.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x12\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb8\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12 \n\x04node\x18\x02 \x01(\x0b\x32\x12.drain.xds.v1.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.drain.xds.v1.Status\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"4\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"K\n\x07\x41\x64\x64ress\x12\x35\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1b.drain.xds.v1.SocketAddressH\x00\x42\t\n\x07\x61\x64\x64ress\"\x18\n\x16\x41ggregatedConfigSource\"y\n\x0c\x43onfigSource\x12\x31\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32$.drain.xds.v1.AggregatedConfigSource\x12\x36\n\x14resource_api_version\x18\x06 \x01(\x0e\x32\x18.drain.xds.v1.ApiVersion\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"B\n\x06\x46ilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"4\n\x0b\x46ilterChain\x12%\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\x14.drain.xds.v1.Filter\"9\n\x0b\x41piListener\x12*\n\x0c\x61pi_listener\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\"\xdc\x01\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32\x15.drain.xds.v1.Address\x12\x30\n\rfilter_chains\x18\x03 \x03(\x0b\x32\x19.drain.xds.v1.FilterChain\x12/\n\x0c\x61pi_listener\x18\x13 \x01(\x0b\x32\x19.drain.xds.v1.ApiListener\x12\x37\n\x14\x64\x65\x66\x61ult_filter_chain\x18\x19 \x01(\x0b\x32\x19.drain.xds.v1.FilterChain\"M\n\x13HttpProtocolOptions\x12\x36\n\x13max_stream_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\nHttpFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"\xc8\x01\n\x15HttpConnectionManager\x12\x36\n\x0croute_config\x18\x04 \x01(\x0b\x32 .drain.xds.v1.RouteConfiguration\x12.\n\x0chttp_filters\x18\x05 \x03(\x0b\x32\x18.drain.xds.v1.HttpFilter\x12G\n\x1c\x63ommon_http_protocol_options\x18# \x01(\x0b\x32!.drain.xds.v1.HttpProtocolOptions\"\x08\n\x06Router\"@\n\nRouteMatch\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x12\x0e\n\x04path\x18\x02 \x01(\tH\x00\x42\x10\n\x0epath_specifier\"\x85\x02\n\x0bRetryPolicy\x12\x10\n\x08retry_on\x18\x01 \x01(\t\x12\x31\n\x0bnum_retries\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12>\n\x0eretry_back_off\x18\x08 \x01(\x0b\x32&.drain.xds.v1.RetryPolicy.RetryBackOff\x1aq\n\x0cRetryBackOff\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa1\x03\n\x0bRouteAction\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12/\n\x0cretry_policy\x18\t \x01(\x0b\x32\x19.drain.xds.v1.RetryPolicy\x12\x39\n\x0bhash_policy\x18\x0f \x03(\x0b\x32$.drain.xds.v1.RouteAction.HashPolicy\x12H\n\x13max_stream_duration\x18$ \x01(\x0b\x32+.drain.xds.v1.RouteAction.MaxStreamDuration\x1a~\n\nHashPolicy\x12=\n\x06header\x18\x01 \x01(\x0b\x32+.drain.xds.v1.RouteAction.HashPolicy.HeaderH\x00\x1a\x1d\n\x06Header\x12\x13\n\x0bheader_name\x18\x01 \x01(\tB\x12\n\x10policy_specifier\x1aK\n\x11MaxStreamDuration\x12\x36\n\x13max_stream_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x15\n\x13NonForwardingAction\"\xaa\x01\n\x05Route\x12\'\n\x05match\x18\x01 \x01(\x0b\x32\x18.drain.xds.v1.RouteMatch\x12*\n\x05route\x18\x02 \x01(\x0b\x32\x19.drain.xds.v1.RouteActionH\x00\x12\x42\n\x15non_forwarding_action\x18\x12 \x01(\x0b\x32!.drain.xds.v1.NonForwardingActionH\x00\x42\x08\n\x06\x61\x63tion\"Q\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12#\n\x06routes\x18\x03 \x03(\x0b\x32\x13.drain.xds.v1.Route\"T\n\x12RouteConfiguration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\rvirtual_hosts\x18\x02 \x03(\x0b\x32\x19.drain.xds.v1.VirtualHost\"\x91\x01\n\x0f\x43ircuitBreakers\x12<\n\nthresholds\x18\x01 \x03(\x0b\x32(.drain.xds.v1.CircuitBreakers.Thresholds\x1a@\n\nThresholds\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x85\x06\n\x10OutlierDetection\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x62\x61se_ejection_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x14max_ejection_percent\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12<\n\x16\x65nforcing_success_rate\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12@\n\x1asuccess_rate_minimum_hosts\x18\x07 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x1bsuccess_rate_request_volume\x18\x08 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12?\n\x19success_rate_stdev_factor\x18\t \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x42\n\x1c\x66\x61ilure_percentage_threshold\x18\x10 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x42\n\x1c\x65nforcing_failure_percentage\x18\x11 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x46\n failure_percentage_minimum_hosts\x18\x13 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12G\n!failure_percentage_request_volume\x18\x14 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x11max_ejection_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\x9f\x01\n\x13LoadBalancingPolicy\x12:\n\x08policies\x18\x01 \x03(\x0b\x32(.drain.xds.v1.LoadBalancingPolicy.Policy\x1aL\n\x06Policy\x12\x42\n\x16typed_extension_config\x18\x04 \x01(\x0b\x32\".drain.xds.v1.TypedExtensionConfig\"\xb0\x04\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x04type\x18\x02 \x01(\x0e\x32#.drain.xds.v1.Cluster.DiscoveryTypeH\x00\x12\x42\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32&.drain.xds.v1.Cluster.EdsClusterConfig\x12\x31\n\tlb_policy\x18\x06 \x01(\x0e\x32\x1e.drain.xds.v1.Cluster.LbPolicy\x12\x37\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1d.drain.xds.v1.CircuitBreakers\x12\x39\n\x11outlier_detection\x18\x13 \x01(\x0b\x32\x1e.drain.xds.v1.OutlierDetection\x12@\n\x15load_balancing_policy\x18) \x01(\x0b\x32!.drain.xds.v1.LoadBalancingPolicy\x1aX\n\x10\x45\x64sClusterConfig\x12.\n\neds_config\x18\x01 \x01(\x0b\x32\x1a.drain.xds.v1.ConfigSource\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\"$\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x07\n\x03\x45\x44S\x10\x03\"\x1b\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x42\x18\n\x16\x63luster_discovery_type\"\x0c\n\nRoundRobin\")\n\tPickFirst\x12\x1c\n\x14shuffle_address_list\x18\x01 \x01(\x08\"|\n\x08RingHash\x12\x37\n\x11minimum_ring_size\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x12\x37\n\x11maximum_ring_size\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\"\x88\x02\n\x1c\x43lientSideWeightedRoundRobin\x12\x32\n\x0f\x62lackout_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\x18weight_expiration_period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14weight_update_period\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12>\n\x19\x65rror_utilization_penalty\x18\x06 \x01(\x0b\x32\x1b.google.protobuf.FloatValue\"Q\n\x0bWrrLocality\x12\x42\n\x17\x65ndpoint_picking_policy\x18\x01 \x01(\x0b\x32!.drain.xds.v1.LoadBalancingPolicy\"2\n\x08\x45ndpoint\x12&\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x15.drain.xds.v1.Address\"\xbb\x01\n\nLbEndpoint\x12*\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x16.drain.xds.v1.EndpointH\x00\x12\x31\n\rhealth_status\x18\x02 \x01(\x0e\x32\x1a.drain.xds.v1.HealthStatus\x12;\n\x15load_balancing_weight\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x11\n\x0fhost_identifier\"\xbe\x01\n\x13LocalityLbEndpoints\x12(\n\x08locality\x18\x01 \x01(\x0b\x32\x16.drain.xds.v1.Locality\x12.\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32\x18.drain.xds.v1.LbEndpoint\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x10\n\x08priority\x18\x05 \x01(\r\"c\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x34\n\tendpoints\x18\x02 \x03(\x0b\x32!.drain.xds.v1.LocalityLbEndpoints\"N\n\x0eOrcaLoadReport\x12\x17\n\x0f\x63pu_utilization\x18\x01 \x01(\x01\x12\x16\n\x0erps_fractional\x18\x06 \x01(\x01\x12\x0b\n\x03\x65ps\x18\x07 \x01(\x01*\x1e\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V3\x10\x02*E\n\x0cHealthStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "drain._xds.xds_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'drain._xds.xds_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_APIVERSION"]._serialized_start = 3149
-    _globals["_APIVERSION"]._serialized_end = 3179
-    _globals["_HEALTHSTATUS"]._serialized_start = 3181
-    _globals["_HEALTHSTATUS"]._serialized_end = 3250
-    _globals["_NODE"]._serialized_start = 129
-    _globals["_NODE"]._serialized_end = 147
-    _globals["_STATUS"]._serialized_start = 149
-    _globals["_STATUS"]._serialized_end = 188
-    _globals["_DISCOVERYREQUEST"]._serialized_start = 191
-    _globals["_DISCOVERYREQUEST"]._serialized_end = 375
-    _globals["_DISCOVERYRESPONSE"]._serialized_start = 377
-    _globals["_DISCOVERYRESPONSE"]._serialized_end = 492
-    _globals["_SOCKETADDRESS"]._serialized_start = 494
-    _globals["_SOCKETADDRESS"]._serialized_end = 546
-    _globals["_ADDRESS"]._serialized_start = 548
-    _globals["_ADDRESS"]._serialized_end = 623
-    _globals["_AGGREGATEDCONFIGSOURCE"]._serialized_start = 625
-    _globals["_AGGREGATEDCONFIGSOURCE"]._serialized_end = 649
-    _globals["_CONFIGSOURCE"]._serialized_start = 651
-    _globals["_CONFIGSOURCE"]._serialized_end = 772
-    _globals["_LOCALITY"]._serialized_start = 774
-    _globals["_LOCALITY"]._serialized_end = 832
-    _globals["_FILTER"]._serialized_start = 834
-    _globals["_FILTER"]._serialized_end = 900
-    _globals["_FILTERCHAIN"]._serialized_start = 902
-    _globals["_FILTERCHAIN"]._serialized_end = 954
-    _globals["_APILISTENER"]._serialized_start = 956
-    _globals["_APILISTENER"]._serialized_end = 1013
-    _globals["_LISTENER"]._serialized_start = 1016
-    _globals["_LISTENER"]._serialized_end = 1236
-    _globals["_HTTPPROTOCOLOPTIONS"]._serialized_start = 1238
-    _globals["_HTTPPROTOCOLOPTIONS"]._serialized_end = 1315
-    _globals["_HTTPFILTER"]._serialized_start = 1317
-    _globals["_HTTPFILTER"]._serialized_end = 1387
-    _globals["_HTTPCONNECTIONMANAGER"]._serialized_start = 1390
-    _globals["_HTTPCONNECTIONMANAGER"]._serialized_end = 1590
-    _globals["_ROUTER"]._serialized_start = 1592
-    _globals["_ROUTER"]._serialized_end = 1600
-    _globals["_ROUTEMATCH"]._serialized_start = 1602
-    _globals["_ROUTEMATCH"]._serialized_end = 1650
-    _globals["_ROUTEACTION"]._serialized_start = 1652
-    _globals["_ROUTEACTION"]._serialized_end = 1682
-    _globals["_NONFORWARDINGACTION"]._serialized_start = 1684
-    _globals["_NONFORWARDINGACTION"]._serialized_end = 1705
-    _globals["_ROUTE"]._serialized_start = 1708
-    _globals["_ROUTE"]._serialized_end = 1878
-    _globals["_VIRTUALHOST"]._serialized_start = 1880
-    _globals["_VIRTUALHOST"]._serialized_end = 1961
-    _globals["_ROUTECONFIGURATION"]._serialized_start = 1963
-    _globals["_ROUTECONFIGURATION"]._serialized_end = 2047
-    _globals["_CIRCUITBREAKERS"]._serialized_start = 2050
-    _globals["_CIRCUITBREAKERS"]._serialized_end = 2195
-    _globals["_CIRCUITBREAKERS_THRESHOLDS"]._serialized_start = 2131
-    _globals["_CIRCUITBREAKERS_THRESHOLDS"]._serialized_end = 2195
-    _globals["_CLUSTER"]._serialized_start = 2198
-    _globals["_CLUSTER"]._serialized_end = 2611
-    _globals["_CLUSTER_EDSCLUSTERCONFIG"]._serialized_start = 2452
-    _globals["_CLUSTER_EDSCLUSTERCONFIG"]._serialized_end = 2518
-    _globals["_CLUSTER_DISCOVERYTYPE"]._serialized_start = 2520
-    _globals["_CLUSTER_DISCOVERYTYPE"]._serialized_end = 2556
-    _globals["_CLUSTER_LBPOLICY"]._serialized_start = 2558
-    _globals["_CLUSTER_LBPOLICY"]._serialized_end = 2585
-    _globals["_ENDPOINT"]._serialized_start = 2613
-    _globals["_ENDPOINT"]._serialized_end = 2663
-    _globals["_LBENDPOINT"]._serialized_start = 2666
-    _globals["_LBENDPOINT"]._serialized_end = 2853
-    _globals["_LOCALITYLBENDPOINTS"]._serialized_start = 2856
-    _globals["_LOCALITYLBENDPOINTS"]._serialized_end = 3046
-    _globals["_CLUSTERLOADASSIGNMENT"]._serialized_start = 3048
-    _globals["_CLUSTERLOADASSIGNMENT"]._serialized_end = 3147
+  DESCRIPTOR._loaded_options = None
+  _globals['_APIVERSION']._serialized_start=5597
+  _globals['_APIVERSION']._serialized_end=5627
+  _globals['_HEALTHSTATUS']._serialized_start=5629
+  _globals['_HEALTHSTATUS']._serialized_end=5698
+  _globals['_NODE']._serialized_start=129
+  _globals['_NODE']._serialized_end=147
+  _globals['_STATUS']._serialized_start=149
+  _globals['_STATUS']._serialized_end=188
+  _globals['_DISCOVERYREQUEST']._serialized_start=191
+  _globals['_DISCOVERYREQUEST']._serialized_end=375
+  _globals['_DISCOVERYRESPONSE']._serialized_start=377
+  _globals['_DISCOVERYRESPONSE']._serialized_end=492
+  _globals['_SOCKETADDRESS']._serialized_start=494
+  _globals['_SOCKETADDRESS']._serialized_end=546
+  _globals['_ADDRESS']._serialized_start=548
+  _globals['_ADDRESS']._serialized_end=623
+  _globals['_AGGREGATEDCONFIGSOURCE']._serialized_start=625
+  _globals['_AGGREGATEDCONFIGSOURCE']._serialized_end=649
+  _globals['_CONFIGSOURCE']._serialized_start=651
+  _globals['_CONFIGSOURCE']._serialized_end=772
+  _globals['_LOCALITY']._serialized_start=774
+  _globals['_LOCALITY']._serialized_end=832
+  _globals['_FILTER']._serialized_start=834
+  _globals['_FILTER']._serialized_end=900
+  _globals['_FILTERCHAIN']._serialized_start=902
+  _globals['_FILTERCHAIN']._serialized_end=954
+  _globals['_APILISTENER']._serialized_start=956
+  _globals['_APILISTENER']._serialized_end=1013
+  _globals['_LISTENER']._serialized_start=1016
+  _globals['_LISTENER']._serialized_end=1236
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=1238
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=1315
+  _globals['_HTTPFILTER']._serialized_start=1317
+  _globals['_HTTPFILTER']._serialized_end=1387
+  _globals['_HTTPCONNECTIONMANAGER']._serialized_start=1390
+  _globals['_HTTPCONNECTIONMANAGER']._serialized_end=1590
+  _globals['_ROUTER']._serialized_start=1592
+  _globals['_ROUTER']._serialized_end=1600
+  _globals['_ROUTEMATCH']._serialized_start=1602
+  _globals['_ROUTEMATCH']._serialized_end=1666
+  _globals['_RETRYPOLICY']._serialized_start=1669
+  _globals['_RETRYPOLICY']._serialized_end=1930
+  _globals['_RETRYPOLICY_RETRYBACKOFF']._serialized_start=1817
+  _globals['_RETRYPOLICY_RETRYBACKOFF']._serialized_end=1930
+  _globals['_ROUTEACTION']._serialized_start=1933
+  _globals['_ROUTEACTION']._serialized_end=2350
+  _globals['_ROUTEACTION_HASHPOLICY']._serialized_start=2147
+  _globals['_ROUTEACTION_HASHPOLICY']._serialized_end=2273
+  _globals['_ROUTEACTION_HASHPOLICY_HEADER']._serialized_start=2224
+  _globals['_ROUTEACTION_HASHPOLICY_HEADER']._serialized_end=2253
+  _globals['_ROUTEACTION_MAXSTREAMDURATION']._serialized_start=2275
+  _globals['_ROUTEACTION_MAXSTREAMDURATION']._serialized_end=2350
+  _globals['_NONFORWARDINGACTION']._serialized_start=2352
+  _globals['_NONFORWARDINGACTION']._serialized_end=2373
+  _globals['_ROUTE']._serialized_start=2376
+  _globals['_ROUTE']._serialized_end=2546
+  _globals['_VIRTUALHOST']._serialized_start=2548
+  _globals['_VIRTUALHOST']._serialized_end=2629
+  _globals['_ROUTECONFIGURATION']._serialized_start=2631
+  _globals['_ROUTECONFIGURATION']._serialized_end=2715
+  _globals['_CIRCUITBREAKERS']._serialized_start=2718
+  _globals['_CIRCUITBREAKERS']._serialized_end=2863
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_start=2799
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_end=2863
+  _globals['_OUTLIERDETECTION']._serialized_start=2866
+  _globals['_OUTLIERDETECTION']._serialized_end=3639
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_start=3641
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_end=3721
+  _globals['_LOADBALANCINGPOLICY']._serialized_start=3724
+  _globals['_LOADBALANCINGPOLICY']._serialized_end=3883
+  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_start=3807
+  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_end=3883
+  _globals['_CLUSTER']._serialized_start=3886
+  _globals['_CLUSTER']._serialized_end=4446
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_start=4265
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_end=4353
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=4355
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=4391
+  _globals['_CLUSTER_LBPOLICY']._serialized_start=4393
+  _globals['_CLUSTER_LBPOLICY']._serialized_end=4420
+  _globals['_ROUNDROBIN']._serialized_start=4448
+  _globals['_ROUNDROBIN']._serialized_end=4460
+  _globals['_PICKFIRST']._serialized_start=4462
+  _globals['_PICKFIRST']._serialized_end=4503
+  _globals['_RINGHASH']._serialized_start=4505
+  _globals['_RINGHASH']._serialized_end=4629
+  _globals['_CLIENTSIDEWEIGHTEDROUNDROBIN']._serialized_start=4632
+  _globals['_CLIENTSIDEWEIGHTEDROUNDROBIN']._serialized_end=4896
+  _globals['_WRRLOCALITY']._serialized_start=4898
+  _globals['_WRRLOCALITY']._serialized_end=4979
+  _globals['_ENDPOINT']._serialized_start=4981
+  _globals['_ENDPOINT']._serialized_end=5031
+  _globals['_LBENDPOINT']._serialized_start=5034
+  _globals['_LBENDPOINT']._serialized_end=5221
+  _globals['_LOCALITYLBENDPOINTS']._serialized_start=5224
+  _globals['_LOCALITYLBENDPOINTS']._serialized_end=5414
+  _globals['_CLUSTERLOADASSIGNMENT']._serialized_start=5416
+  _globals['_CLUSTERLOADASSIGNMENT']._serialized_end=5515
+  _globals['_ORCALOADREPORT']._serialized_start=5517
+  _globals['_ORCALOADREPORT']._serialized_end=5595
 # @@protoc_insertion_point(module_scope)

@@ -171,16 +171,56 @@ class Router(_message.Message):
     def __init__(self) -> None: ...
 
 class RouteMatch(_message.Message):
-    __slots__ = ("prefix",)
+    __slots__ = ("prefix", "path")
     PREFIX_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     prefix: str
-    def __init__(self, prefix: _Optional[str] = ...) -> None: ...
+    path: str
+    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class RetryPolicy(_message.Message):
+    __slots__ = ("retry_on", "num_retries", "retry_back_off")
+    class RetryBackOff(_message.Message):
+        __slots__ = ("base_interval", "max_interval")
+        BASE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+        MAX_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+        base_interval: _duration_pb2.Duration
+        max_interval: _duration_pb2.Duration
+        def __init__(self, base_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    RETRY_ON_FIELD_NUMBER: _ClassVar[int]
+    NUM_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_BACK_OFF_FIELD_NUMBER: _ClassVar[int]
+    retry_on: str
+    num_retries: _wrappers_pb2.UInt32Value
+    retry_back_off: RetryPolicy.RetryBackOff
+    def __init__(self, retry_on: _Optional[str] = ..., num_retries: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., retry_back_off: _Optional[_Union[RetryPolicy.RetryBackOff, _Mapping]] = ...) -> None: ...
 
 class RouteAction(_message.Message):
-    __slots__ = ("cluster",)
+    __slots__ = ("cluster", "retry_policy", "hash_policy", "max_stream_duration")
+    class HashPolicy(_message.Message):
+        __slots__ = ("header",)
+        class Header(_message.Message):
+            __slots__ = ("header_name",)
+            HEADER_NAME_FIELD_NUMBER: _ClassVar[int]
+            header_name: str
+            def __init__(self, header_name: _Optional[str] = ...) -> None: ...
+        HEADER_FIELD_NUMBER: _ClassVar[int]
+        header: RouteAction.HashPolicy.Header
+        def __init__(self, header: _Optional[_Union[RouteAction.HashPolicy.Header, _Mapping]] = ...) -> None: ...
+    class MaxStreamDuration(_message.Message):
+        __slots__ = ("max_stream_duration",)
+        MAX_STREAM_DURATION_FIELD_NUMBER: _ClassVar[int]
+        max_stream_duration: _duration_pb2.Duration
+        def __init__(self, max_stream_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    RETRY_POLICY_FIELD_NUMBER: _ClassVar[int]
+    HASH_POLICY_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAM_DURATION_FIELD_NUMBER: _ClassVar[int]
     cluster: str
-    def __init__(self, cluster: _Optional[str] = ...) -> None: ...
+    retry_policy: RetryPolicy
+    hash_policy: _containers.RepeatedCompositeFieldContainer[RouteAction.HashPolicy]
+    max_stream_duration: RouteAction.MaxStreamDuration
+    def __init__(self, cluster: _Optional[str] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ..., max_stream_duration: _Optional[_Union[RouteAction.MaxStreamDuration, _Mapping]] = ...) -> None: ...
 
 class NonForwardingAction(_message.Message):
     __slots__ = ()
@@ -225,8 +265,55 @@ class CircuitBreakers(_message.Message):
     thresholds: _containers.RepeatedCompositeFieldContainer[CircuitBreakers.Thresholds]
     def __init__(self, thresholds: _Optional[_Iterable[_Union[CircuitBreakers.Thresholds, _Mapping]]] = ...) -> None: ...
 
+class OutlierDetection(_message.Message):
+    __slots__ = ("interval", "base_ejection_time", "max_ejection_percent", "enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "max_ejection_time")
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    BASE_EJECTION_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTION_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_SUCCESS_RATE_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_MINIMUM_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_REQUEST_VOLUME_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_STDEV_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_FAILURE_PERCENTAGE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_MINIMUM_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_REQUEST_VOLUME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTION_TIME_FIELD_NUMBER: _ClassVar[int]
+    interval: _duration_pb2.Duration
+    base_ejection_time: _duration_pb2.Duration
+    max_ejection_percent: _wrappers_pb2.UInt32Value
+    enforcing_success_rate: _wrappers_pb2.UInt32Value
+    success_rate_minimum_hosts: _wrappers_pb2.UInt32Value
+    success_rate_request_volume: _wrappers_pb2.UInt32Value
+    success_rate_stdev_factor: _wrappers_pb2.UInt32Value
+    failure_percentage_threshold: _wrappers_pb2.UInt32Value
+    enforcing_failure_percentage: _wrappers_pb2.UInt32Value
+    failure_percentage_minimum_hosts: _wrappers_pb2.UInt32Value
+    failure_percentage_request_volume: _wrappers_pb2.UInt32Value
+    max_ejection_time: _duration_pb2.Duration
+    def __init__(self, interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., base_ejection_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_ejection_percent: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_success_rate: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_minimum_hosts: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_request_volume: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_stdev_factor: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_threshold: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_failure_percentage: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_minimum_hosts: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_request_volume: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., max_ejection_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class TypedExtensionConfig(_message.Message):
+    __slots__ = ("name", "typed_config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    typed_config: _any_pb2.Any
+    def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
+class LoadBalancingPolicy(_message.Message):
+    __slots__ = ("policies",)
+    class Policy(_message.Message):
+        __slots__ = ("typed_extension_config",)
+        TYPED_EXTENSION_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        typed_extension_config: TypedExtensionConfig
+        def __init__(self, typed_extension_config: _Optional[_Union[TypedExtensionConfig, _Mapping]] = ...) -> None: ...
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[LoadBalancingPolicy.Policy]
+    def __init__(self, policies: _Optional[_Iterable[_Union[LoadBalancingPolicy.Policy, _Mapping]]] = ...) -> None: ...
+
 class Cluster(_message.Message):
-    __slots__ = ("name", "type", "eds_cluster_config", "lb_policy", "circuit_breakers")
+    __slots__ = ("name", "type", "eds_cluster_config", "lb_policy", "circuit_breakers", "outlier_detection", "load_balancing_policy")
     class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATIC: _ClassVar[Cluster.DiscoveryType]
@@ -238,21 +325,63 @@ class Cluster(_message.Message):
         ROUND_ROBIN: _ClassVar[Cluster.LbPolicy]
     ROUND_ROBIN: Cluster.LbPolicy
     class EdsClusterConfig(_message.Message):
-        __slots__ = ("eds_config",)
+        __slots__ = ("eds_config", "service_name")
         EDS_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
         eds_config: ConfigSource
-        def __init__(self, eds_config: _Optional[_Union[ConfigSource, _Mapping]] = ...) -> None: ...
+        service_name: str
+        def __init__(self, eds_config: _Optional[_Union[ConfigSource, _Mapping]] = ..., service_name: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     EDS_CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
     LB_POLICY_FIELD_NUMBER: _ClassVar[int]
     CIRCUIT_BREAKERS_FIELD_NUMBER: _ClassVar[int]
+    OUTLIER_DETECTION_FIELD_NUMBER: _ClassVar[int]
+    LOAD_BALANCING_POLICY_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: Cluster.DiscoveryType
     eds_cluster_config: Cluster.EdsClusterConfig
     lb_policy: Cluster.LbPolicy
     circuit_breakers: CircuitBreakers
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ...) -> None: ...
+    outlier_detection: OutlierDetection
+    load_balancing_policy: LoadBalancingPolicy
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., outlier_detection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., load_balancing_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ...) -> None: ...
+
+class RoundRobin(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PickFirst(_message.Message):
+    __slots__ = ("shuffle_address_list",)
+    SHUFFLE_ADDRESS_LIST_FIELD_NUMBER: _ClassVar[int]
+    shuffle_address_list: bool
+    def __init__(self, shuffle_address_list: bool = ...) -> None: ...
+
+class RingHash(_message.Message):
+    __slots__ = ("minimum_ring_size", "maximum_ring_size")
+    MINIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
+    minimum_ring_size: _wrappers_pb2.UInt64Value
+    maximum_ring_size: _wrappers_pb2.UInt64Value
+    def __init__(self, minimum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ..., maximum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ...) -> None: ...
+
+class ClientSideWeightedRoundRobin(_message.Message):
+    __slots__ = ("blackout_period", "weight_expiration_period", "weight_update_period", "error_utilization_penalty")
+    BLACKOUT_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_EXPIRATION_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_UPDATE_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    ERROR_UTILIZATION_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    blackout_period: _duration_pb2.Duration
+    weight_expiration_period: _duration_pb2.Duration
+    weight_update_period: _duration_pb2.Duration
+    error_utilization_penalty: _wrappers_pb2.FloatValue
+    def __init__(self, blackout_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., weight_expiration_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., weight_update_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., error_utilization_penalty: _Optional[_Union[_wrappers_pb2.FloatValue, _Mapping]] = ...) -> None: ...
+
+class WrrLocality(_message.Message):
+    __slots__ = ("endpoint_picking_policy",)
+    ENDPOINT_PICKING_POLICY_FIELD_NUMBER: _ClassVar[int]
+    endpoint_picking_policy: LoadBalancingPolicy
+    def __init__(self, endpoint_picking_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("address",)
@@ -289,3 +418,13 @@ class ClusterLoadAssignment(_message.Message):
     cluster_name: str
     endpoints: _containers.RepeatedCompositeFieldContainer[LocalityLbEndpoints]
     def __init__(self, cluster_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[LocalityLbEndpoints, _Mapping]]] = ...) -> None: ...
+
+class OrcaLoadReport(_message.Message):
+    __slots__ = ("cpu_utilization", "rps_fractional", "eps")
+    CPU_UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    RPS_FRACTIONAL_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    cpu_utilization: float
+    rps_fractional: float
+    eps: float
+    def __init__(self, cpu_utilization: _Optional[float] = ..., rps_fractional: _Optional[float] = ..., eps: _Optional[float] = ...) -> None: ...

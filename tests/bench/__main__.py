@@ -15,7 +15,21 @@ from pathlib import Path
 import grpc
 
 from drain._demo.children import ChildFailedError
-from tests.bench import cpu, exits, imports, memory, observation, restarts, rotations
+from tests.bench import (
+    cpu,
+    endpoints,
+    exits,
+    firstcall,
+    follow,
+    imports,
+    kills,
+    memory,
+    observation,
+    percall,
+    requests,
+    restarts,
+    rotations,
+)
 from tests.bench._rows import Row, markdown
 
 Bench = Callable[[bool], AsyncIterator[Row]]
@@ -27,6 +41,12 @@ BENCHES: dict[str, Bench] = {
     "import": imports.measure,
     "exit": exits.measure,
     "memory": memory.measure,
+    "follow": follow.measure,
+    "endpoints": endpoints.measure,
+    "percall": percall.measure,
+    "firstcall": firstcall.measure,
+    "requests": requests.measure,
+    "kills": kills.measure,
 }
 
 

@@ -1,0 +1,43 @@
+"""Whether an API server is there."""
+
+import random
+import socket
+import threading
+import time
+
+from drain._kube.wire import Interrupt
+
+KNOCK_EVERY, KNOCK_TIMEOUT = 0.5, 1.0  # seconds
+
+
+class Door:
+    """Whether an API server that could not be reached can be reached again: knocks at its port, without a request.
+
+    All who wait for one server share what a knock finds, so that it is knocked at twice a second however many they are.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._where = host, port
+        self._lock = threading.Lock()
+        self._knocked_at = float("-inf")
+        self._open = False
+
+    def wait(self, interrupt: Interrupt) -> bool:
+        """Until it opens, or is interrupted. True if it was closed before: if not, waiting for it does not help."""
+        was_closed = False
+        while not interrupt.wait(KNOCK_EVERY * (0.8 + 0.4 * random.random())):  # noqa: S311 - not for secrets
+            if self._knock():
+                break
+            was_closed = True
+        return was_closed
+
+    def _knock(self) -> bool:
+        with self._lock:  # for a second at most
+            if time.monotonic() - self._knocked_at > KNOCK_EVERY / 2:
+                try:
+                    socket.create_connection(self._where, KNOCK_TIMEOUT).close()
+                    self._open = True
+                except OSError:
+                    self._open = False
+                self._knocked_at = time.monotonic()
+            return self._open

@@ -1,0 +1,82 @@
+"""A urllib3 pool as the kubernetes package makes it, whose waiting can be ended from another thread."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from drain._kube.wire import Interrupt
+
+# A connection that dies silently is noticed by the kernel in about a minute, too: 30 s idle, then 3 probes.
+_SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+
+
+class _Asking(threading.local):
+    """For whom this thread asks: its socket must be known before there is an answer, or waiting for one could not be ended."""
+
+    interrupt: Interrupt | None = None
+
+    def uses(self, sock: Any) -> None:
+        if self.interrupt is not None and isinstance(sock, socket.socket):
+            self.interrupt.hold(sock)
+
+
+_asking = _Asking()
+
+
+@contextlib.contextmanager
+def asking(interrupt: Interrupt) -> Iterator[None]:
+    """What this thread asks of a pool can be interrupted: a wait for TLS, an answer or a body, but not that for a connection."""
+    _asking.interrupt = interrupt
+    try:
+        yield
+    finally:
+        _asking.interrupt = None
+
+
+class _Plain(HTTPConnection):
+    def getresponse(self, *arguments: Any, **named: Any) -> Any:
+        _asking.uses(self.sock)
+        return super().getresponse(*arguments, **named)
+
+
+class _Tls(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:  # TLS is spoken before anything else can be overridden
+        sock = super()._new_conn()
+        _asking.uses(sock)
+        return sock
+
+    def getresponse(self, *arguments: Any, **named: Any) -> Any:
+        _asking.uses(self.sock)
+        return super().getresponse(*arguments, **named)
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _Tls
+
+
+def made(configuration: Any) -> Any:
+    """A `urllib3.PoolManager` for a `kubernetes.client.Configuration`."""
+    from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415 - see access.py
+
+    pool = RESTClientObject(configuration).pool_manager
+    pool.connection_pool_kw["socket_options"] = _SOCKET_OPTIONS
+    if (
+        pool.pool_classes_by_scheme["https"] is HTTPSConnectionPool
+    ):  # else SOCKS has its own: stopping takes longer then
+        pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
+    return pool

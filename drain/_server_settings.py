@@ -1,0 +1,233 @@
+"""Settings of a server: how long its connections live (`ServerKeepalive`) and how it leaves (`DrainPolicy`). See config.py.
+
+The strings below the fields say what does not fit into the README's table.
+"""
+# ruff: noqa: RUF009  # duration and setting return dataclasses.field(...), once per class, which is what is wanted
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
+
+from drain._settings import SHORTEST, Settings, duration, setting, text
+
+if TYPE_CHECKING:
+    from drain._settings import OptionalSeconds, Seconds
+
+GoawayMode: TypeAlias = Literal["auto", "require", "classic"]
+
+_ANNOUNCE_DELAY = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerKeepalive(Settings):
+    """How long a server keeps connections, and how it finds dead peers (gRFC A8 and A9, grpc's doc/keepalive.md).
+
+    A client that opened one connection stays on it for ever; `max_connection_age` bounds how long a client that knows
+    nothing of new servers stays away from them. Durations: see the module. None everywhere means that grpc's argument
+    is not set, so that grpc's own default applies. Immutable, so safe to share between servers and threads.
+
+    Raises `ConfigurationError` for a value out of range, and for a value that another one keeps from ever acting.
+    """
+
+    max_connection_age: OptionalSeconds = duration(
+        300.0,
+        "After this age a connection gets a GOAWAY: its client opens a new one, calls in flight finish.",
+        none="no limit",
+        arguments=("grpc.max_connection_age_ms",),
+        minimum=SHORTEST,
+    )
+    """grpc varies it by +-10 % for each connection, so that clients do not all return at once."""
+
+    max_connection_age_grace: OptionalSeconds = duration(
+        None,
+        "How long after that GOAWAY calls in flight may take; then the connection is closed and they fail.",
+        none="no limit",
+        arguments=("grpc.max_connection_age_grace_ms",),
+        minimum=SHORTEST,
+    )
+    """No jitter. Needs `max_connection_age`. Unlimited by default, because no call is to be lost."""
+
+    max_connection_idle: OptionalSeconds = duration(
+        None,
+        "A connection without a call for this long is closed.",
+        none="never",
+        arguments=("grpc.max_connection_idle_ms",),
+        minimum=SHORTEST,
+    )
+    """grpc varies it by +-10 % for each connection. Counts from the end of the last call, or from the connection's
+    beginning. grpc closes at once, without the graceful GOAWAY of `max_connection_age`: a call that starts in that very
+    moment can fail, so choose it longer than your clients' pauses."""
+
+    keepalive_time: OptionalSeconds = duration(
+        None,
+        "After this long without anything received the server sends a PING, to learn whether the peer still lives.",
+        none="grpc's default, 2 hours",
+        arguments=("grpc.keepalive_time_ms",),
+        minimum=SHORTEST,
+    )
+    """No jitter. Only while calls are in flight, unless `permit_without_calls`. Left to grpc, because
+    `max_connection_age` already parts a server from idle dead peers; set it (a minute is usual) for servers with long
+    streams, whose handlers would otherwise wait up to two hours for a client that lost its network."""
+
+    keepalive_timeout: OptionalSeconds = duration(
+        None,
+        "How long the answer to a PING may take before the connection is closed.",
+        none="grpc's default, 1 minute",
+        arguments=("grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms"),
+        minimum=SHORTEST,
+    )
+    """No jitter. May be longer than `keepalive_time`: grpc sends the next PING only after the answer to the last.
+
+    Becomes two arguments. grpc.keepalive_timeout_ms, documented with a default of 20 s, is not obeyed by any grpcio
+    from 1.76.0 to 1.85.1: C-core starts its timer only where it already runs (chttp2 writing.cc), and what closes the
+    connection is the time limit of all PINGs, one minute. Guarded by
+    test_grpc_itself_does_not_obey_its_keepalive_timeout."""
+
+    permit_without_calls: bool | None = setting(
+        "flag",
+        None,
+        "Whether PINGs are sent, and clients' are tolerated, on connections without calls.",
+        none="grpc's default, false",
+        arguments=("grpc.keepalive_permit_without_calls",),
+    )
+    """On a server this does both: it sends its own keepalive PINGs on connections without a call, and measures clients'
+    PINGs there by `min_recv_ping_interval_without_data` instead of two hours."""
+
+    min_recv_ping_interval_without_data: OptionalSeconds = duration(
+        None,
+        "A client's PING that comes sooner than this after its last one, with no data sent between, is a strike.",
+        none="grpc's default, 5 minutes",
+        arguments=("grpc.http2.min_ping_interval_without_data_ms",),
+    )
+    """No jitter. 0: no PING is too soon. Clients must ping more slowly than this, or they get `too_many_pings`."""
+
+    max_ping_strikes: int | None = setting(
+        "count",
+        None,
+        "After more strikes than this the client gets a GOAWAY `too_many_pings` and its connection is closed.",
+        none="grpc's default, 2",
+        arguments=("grpc.http2.max_ping_strikes",),
+    )
+    """0: any number of strikes is tolerated. Data or headers sent by the server set the count to 0."""
+
+    def _contradiction(self) -> str | None:
+        age, grace, idle = self.max_connection_age, self.max_connection_age_grace, self.max_connection_idle
+        if age is None and grace is not None:
+            return (
+                f"{self._told('max_connection_age_grace')} never acts without max_connection_age. "
+                "Set max_connection_age, or leave the grace at None."
+            )
+        if age is not None and idle is not None and idle > age:
+            return (
+                f"{self._told('max_connection_idle')} never acts, because {self._told('max_connection_age')} ends "
+                "every connection sooner. Lower max_connection_idle, or raise max_connection_age."
+            )
+        if self.max_ping_strikes == 0 and self.min_recv_ping_interval_without_data:
+            return (
+                f"{self._told('min_recv_ping_interval_without_data')} never acts, because max_ping_strikes=0 tolerates "
+                "any number of strikes. Leave one of the two at None."
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPolicy(Settings):
+    """How a server leaves: how long each phase of a drain may take (phases: ARCHITECTURE.md).
+
+    Worst case, announcing and finishing together: `announce_timeout + drain_timeout`, 28 s by default. Kubernetes
+    kills a pod after `terminationGracePeriodSeconds` (30 s by default): keep the sum 2 s below it. Immutable, so safe
+    to share between servers and threads. Durations: see the module. grpc adds no jitter to any of these.
+
+    Raises `ConfigurationError` for a value out of range and for values that contradict each other.
+    """
+
+    goaway: GoawayMode = setting(
+        "choice",
+        "auto",
+        "Lossless GOAWAY where this grpcio can do it (auto), or else refuse to start (require), or never (classic).",
+        choices=get_args(GoawayMode),
+    )
+    """`server.goaway` and `server.goaway_reason` tell what was found and why."""
+
+    # Announcing: health says NOT_SERVING, calls are still served, until the cluster has stopped sending new ones.
+    announce_timeout: Seconds = duration(8.0, "Announcing ends after this at the latest. 0 skips announcing.")
+    """Enough for a balancer that checks health every few seconds. A skipped announcing loses calls behind any balancer
+    that has not yet learned of the leaving; it is for processes that nothing is balanced to."""
+
+    announce_min: Seconds = duration(1.0, "Announcing never ends before this, even when nobody comes back.")
+    """Covers clients that call too seldom to be seen coming back. Not used when announcing is skipped."""
+
+    rotation_interval: Seconds = duration(
+        0.5,
+        "Lossless: while announcing, every connection gets a GOAWAY this often, to see who comes back.",
+        minimum=0.05,
+    )
+    return_window: Seconds = duration(
+        0.3, "Lossless: announcing may end when no call came back for this long after a GOAWAY.", minimum=0.01
+    )
+    """At most `rotation_interval`, since the next GOAWAY begins the next window. Measured without loss: 0.3 of 0.5 s
+    and 0.25 of 0.4 s."""
+
+    announce_delay: Seconds = duration(
+        _ANNOUNCE_DELAY, "Classic: announcing lasts this long, since there is no GOAWAY to observe by."
+    )
+    """Never longer than `announce_timeout`: see `classic_announcement`. Not used with lossless GOAWAY."""
+
+    # Closing and finishing: no new calls, those in flight go on.
+    quiet_period: Seconds = duration(0.5, "Classic: the server stops when no new call has come for this long.")
+    """Waited for at most half of `drain_timeout`, the rest is for calls in flight. Not used with lossless GOAWAY."""
+
+    drain_timeout: Seconds = duration(
+        20.0, "Calls in flight may take this long after announcing; the rest is cancelled."
+    )
+    """0 cancels calls in flight at once."""
+
+    stream_grace: OptionalSeconds = duration(
+        None,
+        "Streams still open this long after announcing are ended with UNAVAILABLE, so that clients go elsewhere.",
+        none="streams are not ended before drain_timeout",
+    )
+    """Streams are told of the drain when announcing begins (`server.draining`), so that handlers may end in their own
+    time. 0 ends them as soon as announcing is over."""
+
+    _ORDERED: ClassVar[tuple[tuple[str, str, str], ...]] = (
+        ("return_window", "rotation_interval", "the next GOAWAY would come before the window has closed"),
+        ("stream_grace", "drain_timeout", "streams are cancelled at drain_timeout, so the grace would never act"),
+    )
+
+    @property
+    def classic_announcement(self) -> float:
+        """How long classic mode announces, in seconds: `announce_delay`, within `announce_timeout`."""
+        return min(self.announce_delay, self.announce_timeout)
+
+    def _contradiction(self) -> str | None:
+        for lesser, greater, reason in self._ORDERED:
+            bound = getattr(self, greater)
+            if (value := getattr(self, lesser)) is not None and value > bound:
+                return self._too_long(lesser, greater, bound, reason)
+        if self.quiet_period > self.drain_timeout / 2:
+            reason = "it may take half of drain_timeout at most, the rest is for calls in flight"
+            return self._too_long("quiet_period", "drain_timeout", self.drain_timeout / 2, reason)
+        return self._announcing_contradiction() if self.announce_timeout else None
+
+    def _announcing_contradiction(self) -> str | None:
+        limit = self.announce_timeout
+        if self.announce_min > limit:
+            return self._too_long("announce_min", "announce_timeout", limit, "announcing could not last so long")
+        # The default gives way (classic_announcement), so that a short announce_timeout alone is no error.
+        if self.announce_delay > max(limit, _ANNOUNCE_DELAY):
+            return self._too_long("announce_delay", "announce_timeout", limit, "announcing could not last so long")
+        if limit < self.rotation_interval + self.return_window:
+            return (
+                f"{self._told('announce_timeout')} has no room for two rotations ({self._told('rotation_interval')}, "
+                f"{self._told('return_window')}). Raise it to {text(self.rotation_interval + self.return_window)} at "
+                "least, or set it to 0 to skip announcing."
+            )
+        return None
+
+    def _too_long(self, lesser: str, greater: str, bound: float, reason: str) -> str:
+        return (
+            f"{self._told(lesser)} is too long for {self._told(greater)}: {reason}. "
+            f"Lower {lesser} to {text(bound)} at most, or raise {greater}."
+        )
