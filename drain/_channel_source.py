@@ -157,5 +157,3 @@ class ChannelSource:
                 plane.attach(entry.prefix, entry)
                 self._entries[watch, policy] = entry
             return self._entries[watch, policy], plane
-
-

@@ -108,11 +108,15 @@ def register(scheme: str, factory: Factory, *, replace: bool = False) -> None:
     if scheme.lower() in GRPC_SCHEMES:
         raise ConfigurationError(f"register({scheme!r}): grpc itself resolves it. Choose another name.")
     if not callable(factory):
-        raise ConfigurationError(f"register({scheme!r}, {factory!r}): the factory must be callable, and return a Resolver.")
+        raise ConfigurationError(
+            f"register({scheme!r}, {factory!r}): the factory must be callable, and return a Resolver."
+        )
     try:
         resolvers.watches.register(scheme.lower(), factory, replace=replace)
     except ValueError:
-        raise ConfigurationError(f"register({scheme!r}): it is registered already. Pass replace=True to take its place.") from None
+        raise ConfigurationError(
+            f"register({scheme!r}): it is registered already. Pass replace=True to take its place."
+        ) from None
 
 
 def watch(target: str) -> Watching:

@@ -21,10 +21,9 @@ _MULTIPLIER = 2  # what grpc's xDS resolver writes, and nothing else can be said
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What holds for the calls to one method ("/pkg.Service/Method"), one service ("/pkg.Service/"), or all ("")."""
+    """How often calls are made again: to one method ("/pkg.Service/Method"), one service ("/pkg.Service/"), or all ("")."""
 
     path: str
-    timeout: float | None = None
     retry: RetryPolicy | None = None
 
     @property
@@ -54,6 +53,21 @@ def plan(policy: ClientPolicy) -> Plan:
         policy.outlier_detection,
         policy.max_concurrent_requests,
     )
+
+
+def timeouts(policy: ClientPolicy) -> dict[str, float | None]:
+    """Seconds by path (see `Route.path`), for every target; empty where there is no timeout at all. See drain._grpc.timeouts.
+
+    Raises ConfigurationError for what is no methodConfig.
+    """
+    config = json.loads(policy.service_config) if policy.service_config is not None else {}
+    found: dict[str, float | None] = {}
+    for number, method in enumerate(_methods(config)):
+        where = f"methodConfig[{number}]"
+        timeout = seconds(method["timeout"], f"{where}.timeout") if "timeout" in method else None
+        for path in _paths(method.get("name"), f"{where}.name"):
+            found[path] = timeout
+    return found if any(each is not None for each in found.values()) else {}
 
 
 def merged(policy: ClientPolicy, users: str | None) -> tuple[str | None, dict[str, tuple[Any, Any]]]:
@@ -89,6 +103,8 @@ def plain(policy: ClientPolicy) -> str:
             methods.append({"name": [{}]})
         retry = _retry_json(policy.retry)
         config["methodConfig"] = [each if "retryPolicy" in each else {**each, "retryPolicy": retry} for each in methods]
+    if "methodConfig" in config:  # its timeouts are not for grpc: see drain._grpc.timeouts
+        config["methodConfig"] = [{k: v for k, v in each.items() if k != "timeout"} for each in _methods(config)]
     return json.dumps(config)
 
 
@@ -139,12 +155,11 @@ def _routes(config: Mapping[str, Any], retry: RetryPolicy | None) -> Iterator[Ro
         taken = {key: value for key, value in method.items() if not (key == "waitForReady" and value is False)}
         known(taken, where, {"name", "timeout", "retryPolicy"}, _REMEDIES)
         own = _retry(method["retryPolicy"], f"{where}.retryPolicy") if "retryPolicy" in method else retry
-        timeout = seconds(method["timeout"], f"{where}.timeout") if "timeout" in method else None
         for path in _paths(method.get("name"), f"{where}.name"):
             if path in found:
                 raise wrong(f"{where}.name", method["name"], f"{path or 'the default'!r} is there twice")
-            found[path] = Route(path, timeout, own)
-    found.setdefault("", Route("", None, retry))
+            found[path] = Route(path, own)
+    found.setdefault("", Route("", retry))
     # The most particular first: methods, then services, then everything. Within each the order does not matter.
     yield from sorted(found.values(), key=lambda route: (not route.exact, not route.path))
 

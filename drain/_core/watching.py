@@ -20,6 +20,7 @@ HEALTHY = 120.0  # seconds without a failure after which the back-off begins ane
 EARLY = 5.0  # seconds: a watch that ends sooner counts as a failure, or a server that closes each one would be flooded
 RETURNED = 15.0  # seconds after an API server's return in which it may still refuse (RBAC not loaded yet) ...
 RETURNED_BACKOFF = 1.0  # ... and is asked this often
+IN_VAIN = 30.0  # seconds before seeking is tried again where the port answers and connections fail all the same
 LONGEST_RETRY_AFTER = 60.0  # seconds: more is not believed
 SILENCE = 90.0  # seconds without a byte: bookmarks come every 60 s, so the connection is dead
 _WATCH_LEAST, _WATCH_SPREAD = (
@@ -133,7 +134,7 @@ class Watching:
         self._opened_at: float | None = None  # the watch that is open
         self._relisted = False  # because of 410, and no watch has lived since
         self._returned_at: float | None = None  # the API server was away, or may have been
-        self._sought_in_vain = False  # the port answered at once, so seeking is not what helps
+        self._sought_in_vain_at: float | None = None  # the port answered at once, so seeking is not what helps
         self._renewed = False
 
     def handle(
@@ -164,7 +165,11 @@ class Watching:
             return Input.CUT
         if what is Input.GONE and self._relisted and not lived:
             return Input.GONE_AGAIN
-        if what is Input.UNREACHABLE and self._sought_in_vain:
+        if (
+            what is Input.UNREACHABLE
+            and self._sought_in_vain_at is not None
+            and now - self._sought_in_vain_at < IN_VAIN
+        ):
             return Input.BROKEN
         if what is Input.RENEWED and self._renewed:
             return Input.REFUSED
@@ -172,9 +177,7 @@ class Watching:
 
     def _remember(self, what: Input, now: float, away: bool) -> None:
         if what in (Input.LISTED, Input.OPENED):
-            self._sought_in_vain = self._renewed = False
-        elif what is Input.BROKEN:
-            self._sought_in_vain = False  # after the rest it may help again
+            self._sought_in_vain_at, self._renewed = None, False
         if what is Input.OPENED:
             self._opened_at = now
             self._healthy_since = now if self._healthy_since is None else self._healthy_since
@@ -183,18 +186,15 @@ class Watching:
         elif what is Input.RENEWED:
             self._renewed = True
         elif what is Input.REACHABLE:
-            self._sought_in_vain = not away
+            self._sought_in_vain_at = None if away else now
             self._returned_at = now if away else self._returned_at
         elif what is Input.UNREACHABLE:
-            if self._healthy_since is not None:
-                self._returned_at = now  # even if it is back before we look
+            self._returned_at = now  # even if it is back before we look
             self._sicken(now)
         elif what in (Input.CUT, Input.CLOSED) and self._opened_at is not None:
             self._relisted = False
             if now - self._opened_at < _WATCH_LEAST:
-                self._returned_at = (
-                    now  # before its time: a server that restarts does that, and may be back before we look
-                )
+                self._returned_at = now  # before its time: a server that restarts does that
 
     def _sicken(self, now: float) -> None:
         if self._healthy_since is not None and now - self._healthy_since >= HEALTHY:

@@ -73,7 +73,7 @@ def _figure(run: Run, chart: Chart) -> str:
     label = (
         f"{WORDS[run.mode].name}: {run.load.lost:,} of {run.load.total:,} calls failed in {len(run.restarts)} restarts"
     )
-    kinds = (*dict.fromkeys(span.phase for span in run.spans), "listed")
+    kinds = dict.fromkeys(span.phase for span in (*run.spans, *run.listed))
     keys = "".join(f'<li><i class="p-{kind}"></i>{escape(text)}</li>' for kind, text in PHASES.items() if kind in kinds)
     statuses = enumerate(run.load.lost_by_status.items())
     lost = "".join(f'<li><i class="f{n % STATUS_COLOURS}"></i>{count:,} {escape(s)}</li>' for n, (s, count) in statuses)

@@ -89,7 +89,7 @@ class Runner:
     async def _start(self, place: Place) -> float:
         """Start the next process in that place; the time at which it serves."""
         arguments = [
-            f"--mode={'baseline' if self._mode == 'baseline' else 'drain'}",
+            f"--mode={self._mode}",
             f"--name={place.name}",
             f"--port={place.port}",
             *(["--aio"] * self._settings.aio),

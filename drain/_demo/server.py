@@ -1,4 +1,5 @@
-"""One server of the demo, a real process: plain grpc as people write it (`--mode baseline`), or drain (`--mode drain`).
+"""One server of the demo, a real process: plain grpc as people write it (`--mode baseline`), or drain (`--mode drain`; with
+`--mode paired` it announces nothing, since callers on drain's own channels stand behind no balancer that learns late).
 
     python -m drain._demo.server --mode drain --name server-1 --port 50051 [--aio]
 
@@ -59,18 +60,18 @@ async def baseline_aio(name: str, address: str) -> None:
     pipe.emit("phase", phase="stopped", at=time.monotonic())
 
 
-def drained(name: str, address: str) -> None:
+def drained(name: str, address: str, policy: drain.DrainPolicy) -> None:
     """A server made with drain: `run()` does the rest."""
-    server = drain.server(futures.ThreadPoolExecutor(THREADS))
+    server = drain.server(futures.ThreadPoolExecutor(THREADS), policy=policy)
     server.add_generic_rpc_handlers((echo.handler(name),))
     port = server.add_insecure_port(address)
     server.subscribe(lambda event: tell(event, port))
     server.run()
 
 
-async def drained_aio(name: str, address: str) -> None:
+async def drained_aio(name: str, address: str, policy: drain.DrainPolicy) -> None:
     """The same with drain.aio."""
-    server = drain.aio.server()
+    server = drain.aio.server(policy=policy)
     server.add_generic_rpc_handlers((echo.aio_handler(name),))
     port = server.add_insecure_port(address)
     server.subscribe(lambda event: tell(event, port))
@@ -93,7 +94,7 @@ def tell(event: Event, port: int) -> None:
 def main() -> None:
     """Serve until SIGTERM, or until the parent is gone."""
     parser = argparse.ArgumentParser(prog="python -m drain._demo.server")
-    parser.add_argument("--mode", choices=("baseline", "drain"), required=True)
+    parser.add_argument("--mode", choices=("baseline", "drain", "paired"), required=True)
     parser.add_argument("--name", default="server")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--aio", action="store_true")
@@ -103,10 +104,14 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     pipe.obey()
     address = f"127.0.0.1:{arguments.port}"
+    if arguments.mode == "baseline":
+        asyncio.run(baseline_aio(arguments.name, address)) if arguments.aio else baseline(arguments.name, address)
+        return
+    policy = drain.DrainPolicy(announce_timeout=0) if arguments.mode == "paired" else drain.DrainPolicy()
     if arguments.aio:
-        asyncio.run((baseline_aio if arguments.mode == "baseline" else drained_aio)(arguments.name, address))
+        asyncio.run(drained_aio(arguments.name, address, policy))
     else:
-        (baseline if arguments.mode == "baseline" else drained)(arguments.name, address)
+        drained(arguments.name, address, policy)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,18 @@ WORDS = {
 WORDS["paired"] = Words(
     name="drain on both sides",
     does=(
-        "The same servers, and no balancer: each caller follows the servers' addresses itself, through a channel of drain's. A "
-        "call never goes to a server that has said goodbye, and a successor is used as soon as it serves."
+        "No balancer: each caller follows the servers' addresses itself, through a channel of drain's, on grpc's own xDS client. "
+        "So there is nobody who learns late, and a server that leaves need not announce it: it closes at once, its callers go on "
+        "elsewhere in the same moment, and its successor is used as soon as it serves."
     ),
-    code=WORDS["drain"].code + '\n\nchannel = drain.insecure_channel("static:///10.0.0.1:50051,10.0.0.2:50051")',
-    aio_code=WORDS["drain"].aio_code
-    + '\n\nchannel = drain.insecure_channel("static:///10.0.0.1:50051,10.0.0.2:50051")',
+    code=(
+        "server = drain.server(pool, policy=drain.DrainPolicy(announce_timeout=0))\n...\nserver.run()\n\n"
+        'channel = drain.insecure_channel("static:///10.0.0.1:50051,10.0.0.2:50051")'
+    ),
+    aio_code=(
+        "server = drain.aio.server(policy=drain.DrainPolicy(announce_timeout=0))\n...\nawait server.run()\n\n"
+        'channel = drain.insecure_channel("static:///10.0.0.1:50051,10.0.0.2:50051")'
+    ),
 )
 
 PHASES = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drain._core.service_config import has_balancing, merged, plain, plan
+from drain._core.service_config import has_balancing, merged, plain, plan, timeouts
 from drain._grpc.options import OptionClash, pairs
 from drain._xds.bootstrap import BOOTSTRAP_ARGUMENT
 from drain.config import ClientPolicy
@@ -31,6 +31,8 @@ class ChannelOptions:
     """The policy, with what the user's own `grpc.service_config` says."""
     clashes: tuple[OptionClash, ...]
     warnings: tuple[str, ...]
+    timeouts: dict[str, float | None]
+    """For `drain._grpc.timeouts`."""
 
 
 def channel_options(
@@ -68,6 +70,7 @@ def channel_options(
         policy,
         tuple(clashes),
         tuple(policy.warnings()),
+        timeouts(policy),
     )
 
 

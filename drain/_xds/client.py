@@ -33,7 +33,9 @@ _BY_LOCALITY = f"{_POLICIES}.wrr_locality.v3.WrrLocality"
 
 
 def listener(name: str, cluster: str, policy: ClientPolicy) -> bytes:
-    """The Listener of a channel `xds:///name`: every call goes to `cluster`, with the timeouts and retries of its method.
+    """The Listener of a channel `xds:///name`: every call goes to `cluster`, with the retries of its method.
+
+    Timeouts are not in it: see drain/_grpc/timeouts.py.
 
     Raises ConfigurationError for a service config that xDS cannot say.
     """
@@ -46,8 +48,6 @@ def listener(name: str, cluster: str, policy: ClientPolicy) -> bytes:
 def _route(asked: Route, cluster: str, hash_header: str | None) -> pb.Route:
     match = pb.RouteMatch(path=asked.path) if asked.exact else pb.RouteMatch(prefix=asked.path)
     action = pb.RouteAction(cluster=cluster)
-    if asked.timeout is not None:
-        action.max_stream_duration.max_stream_duration.CopyFrom(_duration(asked.timeout))
     if asked.retry is not None:
         action.retry_policy.CopyFrom(_retry(asked.retry))
     if hash_header is not None:

@@ -196,7 +196,7 @@ class RetryPolicy(_message.Message):
     def __init__(self, retry_on: _Optional[str] = ..., num_retries: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., retry_back_off: _Optional[_Union[RetryPolicy.RetryBackOff, _Mapping]] = ...) -> None: ...
 
 class RouteAction(_message.Message):
-    __slots__ = ("cluster", "retry_policy", "hash_policy", "max_stream_duration")
+    __slots__ = ("cluster", "retry_policy", "hash_policy")
     class HashPolicy(_message.Message):
         __slots__ = ("header",)
         class Header(_message.Message):
@@ -207,20 +207,13 @@ class RouteAction(_message.Message):
         HEADER_FIELD_NUMBER: _ClassVar[int]
         header: RouteAction.HashPolicy.Header
         def __init__(self, header: _Optional[_Union[RouteAction.HashPolicy.Header, _Mapping]] = ...) -> None: ...
-    class MaxStreamDuration(_message.Message):
-        __slots__ = ("max_stream_duration",)
-        MAX_STREAM_DURATION_FIELD_NUMBER: _ClassVar[int]
-        max_stream_duration: _duration_pb2.Duration
-        def __init__(self, max_stream_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     RETRY_POLICY_FIELD_NUMBER: _ClassVar[int]
     HASH_POLICY_FIELD_NUMBER: _ClassVar[int]
-    MAX_STREAM_DURATION_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     retry_policy: RetryPolicy
     hash_policy: _containers.RepeatedCompositeFieldContainer[RouteAction.HashPolicy]
-    max_stream_duration: RouteAction.MaxStreamDuration
-    def __init__(self, cluster: _Optional[str] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ..., max_stream_duration: _Optional[_Union[RouteAction.MaxStreamDuration, _Mapping]] = ...) -> None: ...
+    def __init__(self, cluster: _Optional[str] = ..., retry_policy: _Optional[_Union[RetryPolicy, _Mapping]] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ...) -> None: ...
 
 class NonForwardingAction(_message.Message):
     __slots__ = ()

@@ -16,7 +16,8 @@ from tests.bench._slices import PORT, Slice, Written
 
 CHANGES, CHANGES_QUICK = 100, 5
 STAY, COME = 2, 4  # addresses of a service that stay, and that come and go in turns
-GAPS = {"drain sync": "0.0002", "drain aio": "0", "kuberesolver": "200us"}
+PEER = "kuberesolver"
+GAPS = {"drain sync": "0.0002", "drain aio": "0", PEER: "200us"}
 WARM_UP = 0.05  # seconds of calling before a change
 EVERY = 0.02  # seconds between two looks at what the servers noted
 QUIET = 0.25  # seconds without a call, and it was the last one
@@ -30,6 +31,7 @@ class Took:
 
     answer: list[float] = field(default_factory=list)
     request: list[float] = field(default_factory=list)
+    handed: list[float] = field(default_factory=list)  # from the answer, until drain had handed it to grpc
 
     def note(self, written: Written, at: float) -> None:
         """One more."""
@@ -65,7 +67,7 @@ async def measure(quick: bool) -> AsyncIterator[Row]:
                 await one_change(found[name], kube, servers, clients[name], stay, comes)
     for what in ("added", "removed"):
         for name, followed in found.items():
-            peer = getattr(found["kuberesolver"], what) if name != "kuberesolver" else None
+            peer = getattr(found[PEER], what) if name != PEER else None
             yield row(what, followed, getattr(followed, what), peer)
 
 
@@ -77,9 +79,13 @@ async def one_change(followed: Followed, kube: Kube, servers: Peer, client: Peer
     await asyncio.sleep(WARM_UP)
     written = kube.writer.write(Slice(service(followed.client), 0, (*stay, comes)))
     followed.added.note(written, await first(servers, where))
+    if followed.client != PEER:
+        followed.added.handed.append((await client.ask("told"))["at"] - written.answered)
     await asyncio.sleep(WARM_UP)
     written = kube.writer.write(Slice(service(followed.client), 0, tuple(stay)))
     followed.removed.note(written, await last(servers, where))
+    if followed.client != PEER:
+        followed.removed.handed.append((await client.ask("told"))["at"] - written.answered)
     tally = await client.ask("rest")
     followed.calls += tally["calls"]
     followed.failures += tally["failures"] or []
@@ -124,6 +130,7 @@ def row(what: str, followed: Followed, took: Took, peer: Took | None) -> Row:
     if peer is not None:
         more = median - statistics.median(peer.answer)
         ratio = statistics.median(took.request) / statistics.median(peer.request)
+        figure += f" (handed to grpc after {statistics.median(took.handed) * 1000:.1f})"
         figure += f"; {more * 1000:+.1f} ms over kuberesolver (from the request: {ratio:.2f} of it)"
     if failed:
         figure += f"; {failed} calls failed ({followed.failures[0]})"

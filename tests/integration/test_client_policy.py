@@ -1,5 +1,6 @@
 """What a ClientPolicy makes real channels do: real servers, grpc's own xDS client, the embedded control plane between them."""
 
+import asyncio
 import json
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 
 from drain._core.endpoints import Endpoint, Locality
 from drain._grpc.channel_options import channel_options
+from drain._grpc.timeouts import async_timeouts, with_timeouts
 from drain._xds import client
 from drain._xds.ads import ControlPlane
 from drain._xds.bootstrap import BOOTSTRAP_ARGUMENT
@@ -85,7 +87,8 @@ class Channel:
         self.refusals: list[str] = []
         plane.attach(name, self)
         arguments = [*made.arguments, (BOOTSTRAP_ARGUMENT, plane.bootstrap(node_id="test"))]
-        self.grpc = grpc.insecure_channel(f"xds:///{name}", [*arguments, ("grpc.use_local_subchannel_pool", 1)])
+        opened = grpc.insecure_channel(f"xds:///{name}", [*arguments, ("grpc.use_local_subchannel_pool", 1)])
+        self.grpc = with_timeouts(opened, made.timeouts)
 
     def resource(self, type_url: str, name: str) -> bytes | None:
         if type_url == LISTENER:
@@ -339,6 +342,54 @@ def test_a_service_config_retries_and_times_out_by_method(servers: Any, channel:
     assert opened.code("/test.Two/Who") is DEADLINE
     assert opened.code("/test.Two/Other", timeout=0.5) is DEADLINE, "the caller's own"
     assert time.monotonic() - started >= 0.95
+
+
+def plain_options(timeout: str) -> list[tuple[str, Any]]:
+    return [("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "timeout": timeout}]}))]
+
+
+def test_grpcs_own_timeouts_of_a_service_config_are_short_by_more_than_a_second(servers: Any) -> None:
+    """Why drain/_grpc/timeouts.py is there. If this fails grpc has mended it, and that can go."""
+    (only,) = servers(1)
+    only.released.clear()
+    with grpc.insecure_channel(f"127.0.0.1:{only.port}", plain_options("1s")) as opened:
+        method, started = opened.unary_unary("/test.One/Who"), time.monotonic()
+        with pytest.raises(grpc.RpcError) as caught:
+            method(b"", timeout=BOUND)
+    assert caught.value.code() is DEADLINE
+    assert time.monotonic() - started < 0.5
+
+
+def test_timeouts_hold_for_asyncio_too(servers: Any) -> None:
+    """For each kind of method; the most particular path counts."""
+
+    async def main() -> None:
+        import grpc.aio
+
+        (only,) = servers(1)
+        bounds = {"": 0.2, "/test.One/": 0.1, "/test.One/Other": None}
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{only.port}", interceptors=async_timeouts(bounds)) as opened:
+            assert await opened.unary_unary("/test.One/Who")(b"") == only.name.encode()
+            only.released.clear()
+            for path, expected in (("/test.One/Who", 0.1), ("/test.Two/Who", 0.2), ("/test.One/Other", 0.6)):
+                started = time.monotonic()
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await opened.unary_unary(path)(b"", timeout=0.6)
+                assert caught.value.code() is DEADLINE
+                assert expected - 0.02 < time.monotonic() - started < expected + 2
+
+            async def requests() -> Any:
+                yield b""
+
+            for kind, request in (("unary_stream", b""), ("stream_unary", requests()), ("stream_stream", requests())):
+                started = time.monotonic()
+                call = getattr(opened, kind)("/test.One/Who")(request)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call.read() if "stream" in kind.rpartition("_")[2] else await call
+                assert caught.value.code() is DEADLINE
+                assert time.monotonic() - started < 2
+
+    asyncio.run(main())
 
 
 def test_a_timeout_never_lengthens_the_callers_own(servers: Any, channel: Open) -> None:

@@ -89,6 +89,22 @@ def test_drain_loses_nothing(tmp_path: Path, flags: Sequence[str]) -> None:
     assert done.stderr == ""  # quiet where no terminal is
 
 
+@pytest.mark.parametrize("flags", [[], ["--aio"]], ids=["sync", "aio"])
+def test_paired_loses_nothing(tmp_path: Path, flags: Sequence[str]) -> None:
+    """Callers on drain's own channels, and no balancer: nobody learns late, so nobody is waited for."""
+    wanted = [*DRAIN, *QUICK, "--paired", "--no-baseline", "--json=demo.json", *flags]
+    done = subprocess.run(wanted, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "demo.json").read_text())
+    assert (result["lost"], [run["mode"] for run in result["runs"]]) == (0, ["drain", "paired"])
+    paired = result["runs"][-1]
+    assert result["totals"]["paired"]["calls"] > 500
+    assert set(paired["load"]["calls"]) == {"server-1", "server-2"}, "both were used"
+    assert [restart["report"]["goaway"] for restart in paired["restarts"]] == ["lossless", "lossless"]
+    assert (paired["listed"], {span["phase"] for span in paired["spans"]} & {"announcing"}) == ([], set())
+    assert "drain on both sides: 0 of" in done.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(running: tuple[subprocess.Popen[bytes], set[int]], number: int) -> None:
     """Ctrl-C (and SIGTERM) in mid-run: it says so, exits with 130, and not one of its processes is left."""

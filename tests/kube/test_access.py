@@ -6,8 +6,8 @@ import pytest
 
 from drain._kube import api
 from tests.integration._servers.waiting import until
+from tests.kube._cluster.faults import Answer
 from tests.kube._cluster.namespace import Slice
-from tests.kube._cluster.proxy import Answer
 
 
 def replace(path, text: str) -> None:

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from drain._kube.api import Api
+from drain._kube.reflector import Reflector
 from tests.integration._servers.waiting import until
+from tests.kube._cluster.faults import Answer, Cut, Fault, Gone, Silent
 from tests.kube._cluster.namespace import Slice
-from tests.kube._cluster.proxy import Answer, Cut, Fault, Gone, Silent
 
 REFUSALS = {
     "401": Answer(401, "Unauthorized"),
@@ -32,7 +32,7 @@ def test_a_watch_that_is_refused(proxied, proxy, backend, connect, fault: Fault)
     until(lambda: proxy.watching("web") == 1)
     with client.load() as load:
         began = time.monotonic()
-        with proxy.fault(fault, "watch"):
+        with proxy.fault(fault, "watch", times=1):
             proxy.close_watches()
             proxied.put("web", Slice(name="web-1", addresses=[two.address]))
             until(lambda: len(proxy.requests("watch", since=began)) >= 2)
@@ -104,7 +104,7 @@ def test_watches_that_are_cut(proxied, proxy, backend, connect) -> None:
 
 def test_a_half_open_connection_is_noticed(proxied, proxy, backend, connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch is open and no byte comes, ever. The bound is made short here: bookmarks come once a minute."""
-    monkeypatch.setitem(Api.watch.__kwdefaults__, "silence", 2.0)
+    monkeypatch.setitem(Reflector.__init__.__kwdefaults__, "silence", 2.0)
     one, two = backend(), backend()
     proxied.put("web", Slice(name="web-1", addresses=[one.address]))
     client = connect("kubernetes:///web:50051")

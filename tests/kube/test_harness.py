@@ -11,9 +11,10 @@ from tests.integration._servers.waiting import until
 from tests.kube._cluster.api import Api, ApiError
 from tests.kube._cluster.backends import WHO
 from tests.kube._cluster.cluster import Cluster
+from tests.kube._cluster.faults import Answer, Cut, Gone, Silent
 from tests.kube._cluster.namespace import Namespace, Slice
 from tests.kube._cluster.parts import KUBERNETES
-from tests.kube._cluster.proxy import Answer, Cut, Gone, Proxy, Silent
+from tests.kube._cluster.proxy import Proxy
 
 
 def path(namespace: Namespace, query: str = "") -> str:

@@ -2,67 +2,21 @@
 
 import contextlib
 import http.client
-import json
+import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
+from tests.kube._cluster import faults
+from tests.kube._cluster.faults import Answer, Cut, Fault, Gone, Request, Silent
 from tests.kube._cluster.pki import Pki
 
 IDLE = 60.0  # seconds a client's connection may be silent
 _HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a client asked. `verb` is RBAC's: list, watch, get, or the method in lower case."""
-
-    verb: str
-    path: str
-    query: dict[str, str]
-    token: str | None
-    at: float
-
-    @property
-    def service(self) -> str | None:
-        """Whose slices are asked for."""
-        selector = self.query.get("labelSelector", "")
-        return selector.partition("kubernetes.io/service-name=")[2].partition(",")[0] or None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """In the server's place: a status as Kubernetes words it."""
-
-    status: int
-    reason: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The server's answer, of which only so many bytes arrive; then the connection ends. `clean`: the body ends in good order."""
-
-    after: int
-    clean: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A watch that begins well, and whose first event is the 410 of a resource version that is too old."""
-
-
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """The request is taken and nothing is ever answered."""
-
-
-Fault = Answer | Cut | Gone | Silent
 
 
 @dataclass(slots=True)
@@ -181,11 +135,11 @@ class Proxy:
 
     def _listen(self, port: int) -> socket.socket:
         listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        listener.settimeout(0.1)  # close() in another thread does not end an accept()
         threading.Thread(target=self._accept, args=(listener,), name="proxy-accept", daemon=True).start()
         return listener
 
     def _accept(self, listener: socket.socket) -> None:
-        listener.settimeout(0.1)  # close() in another thread does not end an accept()
         while listener.fileno() >= 0:
             try:
                 connection, _ = listener.accept()
@@ -226,7 +180,7 @@ class Proxy:
             return False
         headers = http.client.parse_headers(reader)
         body = reader.read(int(headers.get("content-length", 0)))
-        request = _request(line[0], line[1], headers)
+        request = faults.request(line[0], line[1], headers)
         with self._lock:
             self._requests.append(request)
             rule = next((each for each in self._rules if each.times != 0 and each.wanted(request)), None)
@@ -236,14 +190,16 @@ class Proxy:
             time.sleep(self._delay)
         fault = rule.fault if rule is not None else None
         if isinstance(fault, Answer):
-            connection.sendall(_status(fault))
+            connection.sendall(faults.status(fault))
             return True
         if isinstance(fault, Silent):
             connection.settimeout(IDLE)
             connection.recv(1)  # until the client gives up
             return False
         if isinstance(fault, Gone):
-            connection.sendall(_head(200, {"content-type": "application/json"}) + _chunk(_GONE) + _chunk(b""))
+            connection.sendall(
+                faults.head(200, {"content-type": "application/json"}) + faults.chunk(faults.GONE) + faults.chunk(b"")
+            )
             return True
         upstream = http.client.HTTPSConnection(*self._upstream, timeout=IDLE, context=self._client)
         try:
@@ -253,7 +209,7 @@ class Proxy:
             upstream.request(line[0], line[1], body or None, passed)
             answer = upstream.getresponse()
             kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
-            connection.sendall(_head(answer.status, kept))
+            connection.sendall(faults.head(answer.status, kept))
             if request.verb == "watch" and answer.status == 200 and fault is None:
                 return self._watch(_Watch(request, connection, upstream), answer)
             return _pass(connection, answer, fault)
@@ -268,7 +224,7 @@ class Proxy:
         try:
             while data := answer.read1(65536):
                 if not watch.stalled.is_set():
-                    watch.connection.sendall(_chunk(data))
+                    watch.connection.sendall(faults.chunk(data))
         except (OSError, ValueError, AttributeError, http.client.HTTPException):
             if not watch.clean:
                 return False
@@ -279,7 +235,7 @@ class Proxy:
         if watch.stalled.is_set():
             watch.left.wait(IDLE)
             return False
-        watch.connection.sendall(_chunk(b""))
+        watch.connection.sendall(faults.chunk(b""))
         return True
 
 
@@ -316,78 +272,20 @@ class _Watch:
 
 
 def _hung_up(connection: socket.socket) -> bool:
-    import select
-
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(50))
 
 
-def _request(method: str, target: str, headers: Any) -> Request:
-    parts = urlsplit(target)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    verb = method.lower()
-    if verb == "get" and parts.path.endswith("endpointslices"):
-        verb = "watch" if query.get("watch", "").lower() in ("true", "1") else "list"
-    token = (headers.get("authorization") or "").partition("Bearer ")[2] or None
-    return Request(verb, parts.path, query, token, time.monotonic())
-
-
-def _head(status: int, headers: dict[str, str]) -> bytes:
-    lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in headers.items())]
-    return ("\r\n".join([*lines, "transfer-encoding: chunked", "", ""])).encode("latin-1")
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def _status(answer: Answer) -> bytes:
-    text = json.dumps(
-        {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": f"the proxy says {answer.status}",
-            "reason": answer.reason,
-            "code": answer.status,
-        }
-    ).encode()
-    return _head(answer.status, {"content-type": "application/json", **answer.headers}) + _chunk(text) + _chunk(b"")
-
-
-_GONE = (
-    json.dumps(
-        {
-            "type": "ERROR",
-            "object": {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "metadata": {},
-                "status": "Failure",
-                "message": "too old resource version: 1 (2)",
-                "reason": "Expired",
-                "code": 410,
-            },
-        }
-    ).encode()
-    + b"\n"
-)
-
-
 def _pass(connection: socket.socket, answer: http.client.HTTPResponse, cut: Fault | None) -> bool:
     left = cut.after if isinstance(cut, Cut) else None
-    while data := answer.read1(65536):
+    while left != 0 and (data := answer.read1(65536)):
         if left is not None:
             data = data[:left]
             left -= len(data)
         if data:
-            connection.sendall(_chunk(data))
-        if left == 0:
-            assert isinstance(cut, Cut)
-            if cut.clean:
-                connection.sendall(_chunk(b""))
-            return False
-    connection.sendall(_chunk(b""))
+            connection.sendall(faults.chunk(data))
+    if left == 0 and not (isinstance(cut, Cut) and cut.clean):
+        return False
+    connection.sendall(faults.chunk(b""))
     return True
