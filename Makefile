@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint types unit integration versions bench clean help
+.PHONY: demo test check lint types unit integration versions kube bench clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,8 +40,13 @@ integration: $(STAMP)  ## real processes, real signals
 versions: $(STAMP)  ## every ending of a call at live servers, on each supported grpcio
 	$(BIN)/python -m pytest -q tests/versions
 
+kube: $(STAMP)  ## a real Kubernetes API server, as root; builds it the first time: ten minutes
+	$(BIN)/python -m tests.kube
+	$(BIN)/python -m pytest -q tests/kube
+
 test: lint types  ## everything
-	$(BIN)/python -m pytest tests/unit tests/integration tests/versions
+	$(BIN)/python -m tests.kube
+	$(BIN)/python -m pytest tests/unit tests/integration tests/versions tests/kube
 
 bench: $(STAMP)  ## the measures of README, by hand; 40 minutes, or ARGS=--quick
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -7,6 +7,7 @@ import grpc
 import grpc.aio
 
 from drain._channels import plan
+from drain._grpc.timeouts import async_timeouts
 from drain.config import ClientPolicy
 
 
@@ -23,7 +24,8 @@ def insecure_channel(
     Opening one may take some milliseconds, once in a process: the embedded control plane is started.
     """
     made = plan(target, options, policy)
-    return grpc.aio.insecure_channel(made.target, made.options, compression, interceptors)
+    bounds = [*(interceptors or ()), *async_timeouts(made.timeouts)]
+    return grpc.aio.insecure_channel(made.target, made.options, compression, bounds)
 
 
 def secure_channel(
@@ -37,4 +39,5 @@ def secure_channel(
 ) -> grpc.aio.Channel:
     """`grpc.aio.secure_channel`, for our targets too. See `drain.secure_channel`."""
     made = plan(target, options, policy)
-    return grpc.aio.secure_channel(made.target, credentials, made.options, compression, interceptors)
+    bounds = [*(interceptors or ()), *async_timeouts(made.timeouts)]
+    return grpc.aio.secure_channel(made.target, credentials, made.options, compression, bounds)

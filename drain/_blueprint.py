@@ -19,6 +19,7 @@ from drain._grpc.handlers import Guard, Watch, Watched
 from drain._grpc.health import SERVICE_NAME
 from drain._grpc.inflight import Gauge, Identify, Ledger
 from drain._grpc.listening import Where, can_see, listening, where
+from drain._grpc.load_report import LoadReport
 from drain._grpc.lossless import Listener
 from drain._grpc.options import ServerOptions, server_options
 from drain._xds.ads import ControlPlane
@@ -71,6 +72,7 @@ class Blueprint:
         options: Sequence[tuple[str, Any]] | None,
         health: bool,
         health_address: str | None,
+        load_report: bool = False,
     ) -> None:
         if health_address is not None and not health:
             raise ConfigurationError(
@@ -86,7 +88,8 @@ class Blueprint:
         self.registered: list[tuple[str, dict[str, grpc.RpcMethodHandler]]] = []
         self.health_is_ours = False
         self._user_options = list(options) if options is not None else None
-        self._watched = Watched(self.ledger, watch, guard if self.policy.stream_grace is not None else None)
+        report = LoadReport(flavour) if load_report else None
+        self._watched = Watched(self.ledger, watch, guard if self.policy.stream_grace is not None else None, report)
         self._choice: Choice | None = None
         self.options(lossless=True)  # whatever is wrong with them is said now
         if health_address is not None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +27,8 @@ class Plan:
 
     target: str
     options: list[tuple[str, Any]]
+    timeouts: Mapping[str, float | None]
+    """Seconds by path, of the service config: see drain._grpc.timeouts."""
 
 
 class Resolvers:
@@ -63,16 +65,18 @@ resolvers = Resolvers()
 
 
 def plan(text: str, options: Sequence[tuple[str, Any]] | None, policy: ClientPolicy | None) -> Plan:
-    """See `drain.resolver.insecure_channel`. Raises TargetError, ConfigurationError, and OSError if the control plane cannot be."""
+    """See `drain.resolver.insecure_channel`. Raises TargetError, ConfigurationError, and OSError without a control plane."""
     policy = (ClientPolicy() if policy is None else policy).overridden_by(os.environ)
     target = parse(text, resolvers.watches.schemes())
     if target is None:
-        return Plan(text, list(_options(text, policy, options, None, ours=False).arguments))
+        plain = _options(text, policy, options, None, ours=False)
+        return Plan(text, list(plain.arguments), plain.timeouts)
     watch, resolver = resolvers.prepare(target)
     chosen = _options(text, policy, options, _authority(target, resolver), ours=True)
     entry, plane = resolvers.channels.entry(watch, chosen.policy)
     bootstrap = plane.bootstrap(node_id=f"drain-{os.getpid()}")
-    return Plan(f"xds:///{quote(entry.name)}", [*chosen.arguments, (BOOTSTRAP_ARGUMENT, bootstrap)])
+    arguments = [*chosen.arguments, (BOOTSTRAP_ARGUMENT, bootstrap)]
+    return Plan(f"xds:///{quote(entry.name)}", arguments, chosen.timeouts)
 
 
 def _options(

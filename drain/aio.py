@@ -296,6 +296,7 @@ def server(
     policy: DrainPolicy | None = None,
     health: bool = True,
     health_address: str | None = None,
+    load_report: bool = False,
 ) -> Server:
     """A server as `grpc.aio.server` makes it, that can leave without losing a call.
 
@@ -308,6 +309,8 @@ def server(
         health: serve grpc.health.v1.Health, and flip it when leaving. False: yours to do.
         health_address: a further address for health alone ("host:port"), which answers even where
             `maximum_concurrent_rpcs` turns calls away. None: no such address.
+        load_report: tell clients with each call how busy the server is (ORCA, gRFC A51: the trailing metadatum
+            `endpoint-load-metrics-bin`), for their `load_balancing="weighted_round_robin"`. False costs nothing.
 
     Raises: ConfigurationError for what cannot work.
     """
@@ -315,7 +318,7 @@ def server(
         raise ConfigurationError(XDS_REFUSED)
     guard = AsyncGuard()
     blueprint = Blueprint("aio", watch_async, guard, keepalive=keepalive, policy=policy, options=options,
-                          health=health, health_address=health_address)  # fmt: skip
+                          health=health, health_address=health_address, load_report=load_report)  # fmt: skip
 
     def make(arguments: list[tuple[str, Any]]) -> Any:
         return grpc.aio.server(

@@ -26,6 +26,7 @@ from drain._channels import plan, resolvers
 from drain._core.endpoints import Endpoint, EndpointSet
 from drain._core.snapshot import TargetSnapshot
 from drain._core.target import GRPC_SCHEMES, Target
+from drain._grpc.timeouts import with_timeouts
 from drain._resolvers.protocol import Factory, Listener, Resolver
 from drain._resolvers.watching import Watching
 from drain.config import ClientPolicy
@@ -71,7 +72,7 @@ def insecure_channel(
     permission, nobody there) is told by each call that fails, and cured by itself.
     """
     made = plan(target, options, policy)
-    return grpc.insecure_channel(made.target, made.options, compression)
+    return with_timeouts(grpc.insecure_channel(made.target, made.options, compression), made.timeouts)
 
 
 def secure_channel(
@@ -88,7 +89,7 @@ def secure_channel(
     "geoipd.shop.svc.cluster.local".
     """
     made = plan(target, options, policy)
-    return grpc.secure_channel(made.target, credentials, made.options, compression)
+    return with_timeouts(grpc.secure_channel(made.target, credentials, made.options, compression), made.timeouts)
 
 
 def register(scheme: str, factory: Factory, *, replace: bool = False) -> None:

@@ -88,18 +88,22 @@ def watch_async(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Ca
 class Watched:
     """Replaces handlers by counted ones. One per server; `watch` is `watch_sync` or `watch_async`.
 
-    `guard`, where given, wraps the behaviour of every streaming method before it is counted (see streams.py).
+    `guard`, where given, wraps the behaviour of every streaming method before it is counted (see streams.py); `report`, where
+    given, that of every method (see load_report.py).
     """
 
-    def __init__(self, ledger: Ledger, watch: Watch, guard: Guard | None = None) -> None:
-        self._ledger, self._watch, self._guard = ledger, watch, guard
+    def __init__(self, ledger: Ledger, watch: Watch, guard: Guard | None = None, report: Guard | None = None) -> None:
+        self._ledger, self._watch, self._guard, self._report = ledger, watch, guard, report
 
     def method(self, name: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """The counted twin of one method's handler. `name` is the full one, "/package.Service/Method"."""
         attribute, make = _ARITY[bool(handler.request_streaming), bool(handler.response_streaming)]
         behavior = getattr(handler, attribute)
-        if self._guard is not None and attribute != "unary_unary" and not name.startswith(IGNORED_SERVICES):
-            behavior = self._guard(behavior, attribute)
+        if not name.startswith(IGNORED_SERVICES):
+            if self._guard is not None and attribute != "unary_unary":
+                behavior = self._guard(behavior, attribute)
+            if self._report is not None:
+                behavior = self._report(behavior, attribute)
         counted = self._watch(behavior, bool(handler.response_streaming), self._ledger.entry(name))
         return make(counted, handler.request_deserializer, handler.response_serializer)
 

@@ -1,7 +1,7 @@
 """Timeouts by method, as a service config has them, kept in Python: grpc's own are too short by 1 to 2 s.
 
-C-core adds a service config's timeout (and xDS's max_stream_duration, which becomes one) to a call's start, which it takes from the
-cycle counter, and compares the sum with a clock that runs 1 s and the fraction of the process's first second ahead
+C-core adds a service config's timeout (and xDS's max_stream_duration, which becomes one) to a call's start, which it takes
+from the cycle counter, and compares the sum with a clock that runs 1 s and the fraction of the process's first second ahead
 (client_channel_filter.cc, ResetDeadline; time.cc, InitTime and FromCycleCounterRoundUp). So "0.5s" fails at once, and "2.5s" ends
 after 0.5 - 1.5 s; measured on 1.76.0 and 1.85.1, guarded by tests/integration/test_client_policy.py. A timeout that the caller
 gives goes another way and is exact: these interceptors give it for him.
@@ -22,11 +22,8 @@ class _Bound:
 
     def _bounded(self, details: Any) -> Any:
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
-        for path in (
-            method,
-            method[: method.rfind("/") + 1],
-            "",
-        ):  # the most particular counts, even if it has no timeout
+        # The most particular counts, even if it has no timeout.
+        for path in (method, method[: method.rfind("/") + 1], ""):
             if path in self._timeouts:
                 timeout = self._timeouts[path]
                 if timeout is not None and (details.timeout is None or details.timeout > timeout):

@@ -60,15 +60,15 @@ class Api:
             cls._loader, cls._shared = staticmethod(loader), None
 
     def __init__(self, way: Access) -> None:
-        self._renewing = threading.Lock()
-        self._way = way
-        self._pool = pool.made(way.configuration)
-        self.namespace = way.namespace
         parts = urlsplit(way.configuration.host)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError(
                 f"Kubernetes API server {_bare(way.configuration.host)!r}: must be https://HOST:PORT"
             )
+        self._renewing = threading.Lock()
+        self._way = way
+        self._pool = pool.made(way.configuration)
+        self.namespace = way.namespace
         self.server = _bare(way.configuration.host)
         proxy = urlsplit(self._pool.proxy.url) if getattr(self._pool, "proxy", None) else parts
         self.door = Door(proxy.hostname or parts.hostname, proxy.port or (443 if proxy.scheme == "https" else 80))

@@ -59,7 +59,7 @@ class _File:
         import yaml  # noqa: PLC0415  # only who has a file needs it
 
         try:
-            document = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            document = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - either is safe
         except (yaml.YAMLError, UnicodeError, ValueError) as error:
             raise ResolutionError(f"{self._path}: not YAML: {' '.join(str(error).split())}") from None
         listed = document.get("endpoints") if isinstance(document, dict) else document

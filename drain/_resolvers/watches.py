@@ -141,7 +141,7 @@ def _differences(
 
 
 class _Run:
-    """One life of a resolver: started and stopped on threads of its own, since either may take a while, in somebody else's code."""
+    """One life of a resolver: started and stopped on threads of its own, since somebody else's code may take a while."""
 
     def __init__(self, watch: Watch, factory: Factory) -> None:
         self._watch = watch

@@ -209,7 +209,7 @@ class TestWatching:
     def test_a_failure_raises_until_there_is_a_set(self, world: World) -> None:
         watching, plugin = world.plugin()
         plugin.fail("not yet")
-        with pytest.raises(ResolutionError, match="test:///a: not yet"):
+        with pytest.raises(ResolutionError, match=r"test:///a: not yet"):
             watching.next(BOUND)
         plugin.tell()
         assert len(watching.next(BOUND)) == 0
@@ -263,7 +263,7 @@ class TestStatic:
         "text", ["static:///", "static://10.0.0.1:1", "static:///10.0.0.1", "static:///10.0.0.1:1?x=1"]
     )
     def test_bad(self, world: World, text: str) -> None:
-        with pytest.raises(TargetError, match="static:///10.0.0.1:50051"):
+        with pytest.raises(TargetError, match=r"static:///10.0.0.1:50051"):
             world.watch(text)
 
 
@@ -303,7 +303,7 @@ class TestDns:
             assert wheres(watching.next(BOUND)) == ["127.0.0.1:1"]
         with (
             world.follow("dns+poll:///no-such-host.invalid:1") as watching,
-            pytest.raises(ResolutionError, match="DNS: no-such-host"),
+            pytest.raises(ResolutionError, match=r"DNS: no-such-host"),
         ):
             watching.next(BOUND)
 

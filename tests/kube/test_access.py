@@ -1,23 +1,30 @@
 """Who may look, and what calls say while nobody may. All of it heals by itself when it is put right."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from drain._kube import api
 from tests.integration._servers.waiting import until
+from tests.kube._cluster.backends import Backends
+from tests.kube._cluster.client import Client, Connect
+from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.faults import Answer
-from tests.kube._cluster.namespace import Slice
+from tests.kube._cluster.follow import Follow
+from tests.kube._cluster.namespace import Namespace, Slice, Use
+from tests.kube._cluster.proxy import Proxy
 
 
-def replace(path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """As kubelet does: never half of it."""
     new = path.with_name(path.name + ".new")
     new.write_text(text)
     os.replace(new, path)
 
 
-def refused(client, *words: str) -> None:
+def refused(client: Client, *words: str) -> None:
     """Fast, and with a text that says it."""
     code, details, took = client.refusal()
     assert code == "UNAVAILABLE"
@@ -26,7 +33,7 @@ def refused(client, *words: str) -> None:
     assert took < 2
 
 
-def test_an_unknown_service(reader, backend, connect) -> None:
+def test_an_unknown_service(reader: Namespace, backend: Backends, connect: Connect) -> None:
     server = backend()
     client = connect("kubernetes:///nobody:50051")
     refused(client, "nobody", reader.name)
@@ -34,7 +41,7 @@ def test_an_unknown_service(reader, backend, connect) -> None:
     assert client.until_answered() == server.address
 
 
-def test_a_port_that_no_slice_has(reader, backend, connect) -> None:
+def test_a_port_that_no_slice_has(reader: Namespace, backend: Backends, connect: Connect) -> None:
     server = backend()
     reader.put("web", Slice(name="web-1", addresses=[server.address], ports={"metrics": 9090, "http": 8080}))
     client = connect("kubernetes:///web:50051")
@@ -48,7 +55,7 @@ def test_a_port_that_no_slice_has(reader, backend, connect) -> None:
         assert each.until_answered() == server.address
 
 
-def test_no_permission(cluster, namespace, use, backend, connect) -> None:
+def test_no_permission(cluster: Cluster, namespace: Namespace, use: Use, backend: Backends, connect: Connect) -> None:
     server = backend()
     namespace.put("web", Slice(name="web-1", addresses=[server.address]))
     account = namespace.account("nobody", [])
@@ -59,7 +66,9 @@ def test_no_permission(cluster, namespace, use, backend, connect) -> None:
     assert client.until_answered() == server.address
 
 
-def test_permission_to_list_but_not_to_watch(cluster, namespace, use, backend, connect, follow) -> None:
+def test_permission_to_list_but_not_to_watch(
+    cluster: Cluster, namespace: Namespace, use: Use, backend: Backends, connect: Connect, follow: Follow
+) -> None:
     """What was listed is used; that nothing is followed is said, by verb."""
     one, two = backend(), backend()
     namespace.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -69,14 +78,16 @@ def test_permission_to_list_but_not_to_watch(cluster, namespace, use, backend, c
     client = connect("kubernetes:///web:50051")
     assert client.until_answered() == one.address
     until(lambda: known.failure is not None)
-    assert "may not watch" in known.failure
+    assert "may not watch" in str(known.failure)
     namespace.allow(account, ["list", "watch"])
     until(lambda: known.failure is None)
     namespace.put("web", Slice(name="web-1", addresses=[two.address]))
     client.until_everyone({two.address})
 
 
-def test_permission_taken_away(cluster, namespace, use, proxy, backend, connect) -> None:
+def test_permission_taken_away(
+    cluster: Cluster, namespace: Namespace, use: Use, proxy: Proxy, backend: Backends, connect: Connect
+) -> None:
     """The last good set stays in use."""
     one, two = backend(), backend()
     namespace.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -97,7 +108,7 @@ def test_permission_taken_away(cluster, namespace, use, proxy, backend, connect)
     assert load.failed == []
 
 
-def test_a_bad_token(cluster, namespace, use, backend, connect) -> None:
+def test_a_bad_token(cluster: Cluster, namespace: Namespace, use: Use, backend: Backends, connect: Connect) -> None:
     server = backend()
     namespace.put("web", Slice(name="web-1", addresses=[server.address]))
     good = namespace.token(namespace.account())
@@ -109,7 +120,7 @@ def test_a_bad_token(cluster, namespace, use, backend, connect) -> None:
 
 
 @pytest.fixture
-def mounted(proxy, namespace, tmp_path, monkeypatch: pytest.MonkeyPatch):
+def mounted(proxy: Proxy, namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """This process looks like one in a pod of the cluster: the files that kubelet mounts, and the variables it sets."""
     namespace.account()
     folder = namespace.mount(tmp_path / "serviceaccount", namespace.token())
@@ -120,7 +131,9 @@ def mounted(proxy, namespace, tmp_path, monkeypatch: pytest.MonkeyPatch):
     api.configure()
 
 
-def test_in_a_pod_the_token_is_rotated(mounted, namespace, proxy, backend, connect) -> None:
+def test_in_a_pod_the_token_is_rotated(
+    mounted: Path, namespace: Namespace, proxy: Proxy, backend: Backends, connect: Connect
+) -> None:
     """The file is replaced, the old token expires: requests from then on carry the new one, and no call notices."""
     one, two = backend(), backend()
     namespace.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -139,7 +152,9 @@ def test_in_a_pod_the_token_is_rotated(mounted, namespace, proxy, backend, conne
     assert load.failed == []
 
 
-def test_a_token_that_expires_before_its_file_is_replaced(mounted, namespace, proxy, backend, connect) -> None:
+def test_a_token_that_expires_before_its_file_is_replaced(
+    mounted: Path, namespace: Namespace, proxy: Proxy, backend: Backends, connect: Connect
+) -> None:
     """401 is said, the last good set is used, and the new token is taken as soon as it is there."""
     one, two = backend(), backend()
     namespace.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -157,13 +172,15 @@ def test_a_token_that_expires_before_its_file_is_replaced(mounted, namespace, pr
     assert load.failed == []
 
 
-def test_another_namespace_needs_its_own_role(cluster, namespace, use, connect) -> None:
+def test_another_namespace_needs_its_own_role(
+    cluster: Cluster, namespace: Namespace, use: Use, connect: Connect
+) -> None:
     other = cluster.namespace()
     use(namespace, cluster.url, token=namespace.token(namespace.account()))
     refused(connect(f"kubernetes:///web.{other.name}:50051"), "403", other.name)
 
 
-def test_no_cluster_at_all(tmp_path, monkeypatch: pytest.MonkeyPatch, connect) -> None:
+def test_no_cluster_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
     """Neither in a pod nor with a kubeconfig: the calls say so."""
     for name in [each for each in os.environ if each.startswith("KUBERNETES_")]:
         monkeypatch.delenv(name)

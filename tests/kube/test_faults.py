@@ -6,8 +6,11 @@ import pytest
 
 from drain._kube.reflector import Reflector
 from tests.integration._servers.waiting import until
+from tests.kube._cluster.backends import Backends
+from tests.kube._cluster.client import Connect
 from tests.kube._cluster.faults import Answer, Cut, Fault, Gone, Silent
-from tests.kube._cluster.namespace import Slice
+from tests.kube._cluster.namespace import Namespace, Slice
+from tests.kube._cluster.proxy import Proxy
 
 REFUSALS = {
     "401": Answer(401, "Unauthorized"),
@@ -23,7 +26,9 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS.keys())
-def test_a_watch_that_is_refused(proxied, proxy, backend, connect, fault: Fault) -> None:
+def test_a_watch_that_is_refused(
+    proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect, fault: Fault
+) -> None:
     """Calls go on with the last good set, the server is not flooded, and the first watch that works brings what was missed."""
     one, two = backend(), backend()
     proxied.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -59,7 +64,9 @@ LISTS = {
 
 
 @pytest.mark.parametrize(("fault", "words"), LISTS.values(), ids=LISTS.keys())
-def test_a_list_that_is_refused(proxied, proxy, backend, connect, fault: Fault, words: str) -> None:
+def test_a_list_that_is_refused(
+    proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect, fault: Fault, words: str
+) -> None:
     """A channel that never had an endpoint says why, fast, and is cured by itself."""
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))
@@ -72,7 +79,7 @@ def test_a_list_that_is_refused(proxied, proxy, backend, connect, fault: Fault, 
     assert client.until_answered() == server.address
 
 
-def test_watches_that_end_cleanly(proxied, proxy, backend, connect) -> None:
+def test_watches_that_end_cleanly(proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect) -> None:
     """As a server ends each of them every few minutes: the next one goes on where it stopped, without a list."""
     one, two = backend(), backend()
     proxied.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -89,7 +96,7 @@ def test_watches_that_end_cleanly(proxied, proxy, backend, connect) -> None:
     assert len(proxy.requests("list")) == 1
 
 
-def test_watches_that_are_cut(proxied, proxy, backend, connect) -> None:
+def test_watches_that_are_cut(proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect) -> None:
     one, two = backend(), backend()
     proxied.put("web", Slice(name="web-1", addresses=[one.address]))
     client = connect("kubernetes:///web:50051")
@@ -102,9 +109,13 @@ def test_watches_that_are_cut(proxied, proxy, backend, connect) -> None:
     assert load.failed == []
 
 
-def test_a_half_open_connection_is_noticed(proxied, proxy, backend, connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_open_connection_is_noticed(
+    proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The watch is open and no byte comes, ever. The bound is made short here: bookmarks come once a minute."""
-    monkeypatch.setitem(Reflector.__init__.__kwdefaults__, "silence", 2.0)
+    defaults = Reflector.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "silence", 2.0)
     one, two = backend(), backend()
     proxied.put("web", Slice(name="web-1", addresses=[one.address]))
     client = connect("kubernetes:///web:50051")
@@ -116,7 +127,7 @@ def test_a_half_open_connection_is_noticed(proxied, proxy, backend, connect, mon
     assert load.failed == []
 
 
-def test_a_list_that_is_never_answered(proxied, proxy, backend, connect) -> None:
+def test_a_list_that_is_never_answered(proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect) -> None:
     """Nothing waits without a limit: a call of a channel whose first list hangs ends with its deadline at the latest."""
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))
@@ -129,7 +140,9 @@ def test_a_list_that_is_never_answered(proxied, proxy, backend, connect) -> None
     assert client.until_answered() == server.address
 
 
-def test_a_server_that_ends_every_watch_at_once_is_not_flooded(proxied, proxy, backend, connect) -> None:
+def test_a_server_that_ends_every_watch_at_once_is_not_flooded(
+    proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect
+) -> None:
     """One request for each step of the back-off (0.8, 1.6, 3.2 s ...), and changes are seen all the same."""
     one, two = backend(), backend()
     proxied.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -148,7 +161,7 @@ def test_a_server_that_ends_every_watch_at_once_is_not_flooded(proxied, proxy, b
     assert load.failed == []
 
 
-def test_a_refusing_port(proxied, proxy, backend, connect) -> None:
+def test_a_refusing_port(proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect) -> None:
     """It is asked again as soon as it listens."""
     one, two = backend(), backend()
     proxied.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -166,7 +179,7 @@ def test_a_refusing_port(proxied, proxy, backend, connect) -> None:
     assert load.failed == []
 
 
-def test_a_server_a_millisecond_away(proxied, proxy, backend, connect) -> None:
+def test_a_server_a_millisecond_away(proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect) -> None:
     """Not a measure: a fresh channel's first call needs one list, and does not wait for the watch."""
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))

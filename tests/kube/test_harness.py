@@ -2,14 +2,17 @@
 
 import json
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 import urllib3
 
 from tests.integration._servers.waiting import until
+from tests.kube._cluster.addresses import Addresses
 from tests.kube._cluster.api import Api, ApiError
-from tests.kube._cluster.backends import WHO
+from tests.kube._cluster.backends import WHO, Backends
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.faults import Answer, Cut, Gone, Silent
 from tests.kube._cluster.namespace import Namespace, Slice
@@ -31,7 +34,7 @@ def test_the_server_is_the_one_we_mean(cluster: Cluster) -> None:
     assert (found["major"], found["minor"]) == tuple(KUBERNETES.split(".")[:2])
 
 
-def test_the_real_controller_follows_the_pods(namespace: Namespace, addresses) -> None:
+def test_the_real_controller_follows_the_pods(namespace: Namespace, addresses: Addresses) -> None:
     first, second = addresses.take(2)
     namespace.service("web")
     namespace.pod("one", "web", first, node="node-a")
@@ -81,7 +84,7 @@ def test_the_server_can_be_killed_and_comes_back(cluster: Cluster, namespace: Na
     assert time.monotonic() - began < 60
 
 
-def test_backends_say_who_they_are(backend) -> None:
+def test_backends_say_who_they_are(backend: Backends) -> None:
     for graceful in (False, True):
         server = backend(graceful=graceful)
         with grpc.insecure_channel(f"{server.address}:{server.port}") as channel:
@@ -90,23 +93,14 @@ def test_backends_say_who_they_are(backend) -> None:
 
 class TestProxy:
     @pytest.fixture
-    def api(self, cluster: Cluster, proxy: Proxy, namespace: Namespace):
+    def api(self, cluster: Cluster, proxy: Proxy, namespace: Namespace) -> Iterator[Api]:
         made = Api(proxy.url, cluster.pki.authority, token=namespace.token(namespace.account()))
         yield made
         made.close()
 
-    def stream(self, cluster: Cluster, proxy: Proxy, namespace: Namespace, api: Api):
-        return api._pool.request(
-            "GET",
-            proxy.url
-            + path(
-                namespace,
-                f"watch=true&labelSelector=kubernetes.io/service-name%3Dweb&resourceVersion={version(namespace)}",
-            ),
-            headers=api._headers,
-            preload_content=False,
-            timeout=urllib3.Timeout(5, 5),
-        )
+    def stream(self, namespace: Namespace, api: Api) -> Any:
+        selected = "labelSelector=kubernetes.io/service-name%3Dweb"
+        return api.stream(path(namespace, f"watch=true&{selected}&resourceVersion={version(namespace)}"))
 
     def test_it_passes_and_counts(self, proxy: Proxy, namespace: Namespace, api: Api) -> None:
         namespace.put("web", Slice(name="web-1", addresses=["198.19.0.1"]))
@@ -134,11 +128,9 @@ class TestProxy:
             api.get(path(namespace))
         api.get(path(namespace))
 
-    def test_watches_are_ended_cleanly_or_not(
-        self, cluster: Cluster, proxy: Proxy, namespace: Namespace, api: Api
-    ) -> None:
+    def test_watches_are_ended_cleanly_or_not(self, proxy: Proxy, namespace: Namespace, api: Api) -> None:
         for clean in (True, False):
-            answer = self.stream(cluster, proxy, namespace, api)
+            answer = self.stream(namespace, api)
             until(lambda: proxy.watching("web") == 1)
             assert proxy.close_watches(clean=clean) == 1
             if clean:
@@ -149,10 +141,8 @@ class TestProxy:
             answer.release_conn()
             until(lambda: proxy.watching() == 0)
 
-    def test_a_stalled_watch_says_nothing_and_stays_open(
-        self, cluster: Cluster, proxy: Proxy, namespace: Namespace, api: Api
-    ) -> None:
-        answer = self.stream(cluster, proxy, namespace, api)
+    def test_a_stalled_watch_says_nothing_and_stays_open(self, proxy: Proxy, namespace: Namespace, api: Api) -> None:
+        answer = self.stream(namespace, api)
         until(lambda: proxy.watching("web") == 1)
         namespace.put("web", Slice(name="web-1", addresses=["198.19.0.1"]))
         assert b"web-1" in answer.read1()

@@ -11,17 +11,21 @@ from pathlib import Path
 import pytest
 
 from tests.integration._servers.waiting import until
-from tests.kube._cluster.namespace import Slice
+from tests.kube._cluster.addresses import Addresses
+from tests.kube._cluster.backends import Backends
+from tests.kube._cluster.client import Connect
+from tests.kube._cluster.namespace import Namespace, Slice
+from tests.kube._cluster.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_200_channels_to_20_services(proxied, proxy, backend, connect) -> None:
+def test_200_channels_to_20_services(proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect) -> None:
     """One list and one watch for each service, and all channels work."""
     server = backend()
     services = [f"web-{number}" for number in range(20)]
-    for each in services:
-        proxied.put(each, Slice(name=f"{each}-1", addresses=[server.address]))
+    for service in services:
+        proxied.put(service, Slice(name=f"{service}-1", addresses=[server.address]))
     clients = [connect(f"kubernetes:///{service}:50051") for service in services for _ in range(10)]
     for each in clients:
         assert each.call(30, wait=True) == server.address
@@ -32,7 +36,9 @@ def test_200_channels_to_20_services(proxied, proxy, backend, connect) -> None:
     until(lambda: proxy.watching() == 0)
 
 
-def test_two_ports_of_a_service_share_a_watch(proxied, proxy, backend, connect, addresses) -> None:
+def test_two_ports_of_a_service_share_a_watch(
+    proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect, addresses: Addresses
+) -> None:
     address = addresses()
     one, two = backend(address, port=50051, name="one"), backend(address, port=50052, name="two")
     proxied.put("web", Slice(name="web-1", addresses=[address], ports={"grpc": 50051, "admin": 50052}))
@@ -42,7 +48,9 @@ def test_two_ports_of_a_service_share_a_watch(proxied, proxy, backend, connect, 
     assert len(proxy.requests(service="web")) == 2  # a list and a watch
 
 
-def test_the_watch_ends_with_the_last_channel(proxied, proxy, backend, connect) -> None:
+def test_the_watch_ends_with_the_last_channel(
+    proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect
+) -> None:
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))
     one, two = connect("kubernetes:///web:50051"), connect("kubernetes:///web:50051")
@@ -58,7 +66,9 @@ def test_the_watch_ends_with_the_last_channel(proxied, proxy, backend, connect) 
     assert three.until_answered() == server.address
 
 
-def test_a_forgotten_channel_stops_its_watch(proxied, proxy, backend, connect) -> None:
+def test_a_forgotten_channel_stops_its_watch(
+    proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect
+) -> None:
     """Nobody closed it; it is garbage."""
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))
@@ -69,7 +79,7 @@ def test_a_forgotten_channel_stops_its_watch(proxied, proxy, backend, connect) -
     until(lambda: proxy.watching("web") == 0)
 
 
-def test_nothing_is_left_behind(proxied, proxy, backend, connect) -> None:
+def test_nothing_is_left_behind(proxied: Namespace, proxy: Proxy, backend: Backends, connect: Connect) -> None:
     """After a channel is closed: no thread, no socket more than before. The first channel of a process makes what stays."""
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))
@@ -127,7 +137,7 @@ def run(script: str, target: str, **more: str) -> tuple[list[str], str, int, flo
 
 
 @pytest.mark.parametrize("script", [SYNC, AIO, WATCH, RAISES], ids=["sync", "aio", "watch", "SystemExit"])
-def test_the_interpreter_ends_without_close(proxied, proxy, backend, script: str) -> None:
+def test_the_interpreter_ends_without_close(proxied: Namespace, proxy: Proxy, backend: Backends, script: str) -> None:
     """Exit code 0, nothing on stderr, and quick, with a channel open and its watch running."""
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))
@@ -137,7 +147,7 @@ def test_the_interpreter_ends_without_close(proxied, proxy, backend, script: str
     until(lambda: proxy.watching() == 0)
 
 
-def test_the_interpreter_ends_during_an_outage(proxied, proxy) -> None:
+def test_the_interpreter_ends_during_an_outage(proxied: Namespace, proxy: Proxy) -> None:
     """While it is being looked for."""
     script = """
     import sys, time
@@ -191,7 +201,9 @@ print(time.monotonic(), flush=True)
     ],
     ids=["nothing made", "the API known", "a target watched"],
 )
-def test_children_of_a_fork_have_channels_of_their_own(proxied, proxy, backend, before: str) -> None:
+def test_children_of_a_fork_have_channels_of_their_own(
+    proxied: Namespace, proxy: Proxy, backend: Backends, before: str
+) -> None:
     """As with workers that are forked after the program was loaded: the parent has no channel, but may follow a target."""
     server = backend()
     proxied.put("web", Slice(name="web-1", addresses=[server.address]))

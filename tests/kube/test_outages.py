@@ -5,10 +5,14 @@ import time
 import pytest
 
 import drain
-from tests.kube._cluster.namespace import Slice
+from tests.kube._cluster.backends import Backends
+from tests.kube._cluster.client import Connect
+from tests.kube._cluster.cluster import Cluster
+from tests.kube._cluster.follow import Follow
+from tests.kube._cluster.namespace import Namespace, Slice
 
 
-def test_a_restart_under_load(cluster, reader, backend, connect) -> None:
+def test_a_restart_under_load(cluster: Cluster, reader: Namespace, backend: Backends, connect: Connect) -> None:
     """No call is lost, and what happened meanwhile is seen within 2 s of its return: the wait is not the back-off's."""
     one, two = backend(), backend()
     reader.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -29,7 +33,9 @@ def test_a_restart_under_load(cluster, reader, backend, connect) -> None:
     assert known.failure is None
 
 
-def test_a_channel_made_during_an_outage(cluster, reader, backend, connect) -> None:
+def test_a_channel_made_during_an_outage(
+    cluster: Cluster, reader: Namespace, backend: Backends, connect: Connect
+) -> None:
     """It says why its calls fail, at once, and works as soon as the API server does."""
     server = backend()
     reader.put("web", Slice(name="web-1", addresses=[server.address]))
@@ -48,7 +54,9 @@ def test_a_channel_made_during_an_outage(cluster, reader, backend, connect) -> N
 
 
 @pytest.mark.parametrize("restarts", [3])
-def test_restarts_in_a_row_do_not_slow_it_down(cluster, reader, follow, restarts: int) -> None:
+def test_restarts_in_a_row_do_not_slow_it_down(
+    cluster: Cluster, reader: Namespace, follow: Follow, restarts: int
+) -> None:
     """kuberesolver's back-off never resets: 14 s to follow after the fourth outage."""
     known = follow("kubernetes:///web:50051")
     reader.put("web", Slice(name="web-1", addresses=["198.19.128.1"]))

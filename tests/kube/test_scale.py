@@ -1,15 +1,18 @@
 """The cluster grows, shrinks and changes, by pods and the real EndpointSlice controller; calls go where the living are."""
 
 import time
+from functools import partial
 
 import grpc
 import pytest
 
 from tests.integration._servers.waiting import until
-from tests.kube._cluster.namespace import Slice
+from tests.kube._cluster.backends import Backends
+from tests.kube._cluster.client import Client, Connect
+from tests.kube._cluster.namespace import Namespace, Slice
 
 
-def test_up_down_to_zero_and_back(reader, backend, connect) -> None:
+def test_up_down_to_zero_and_back(reader: Namespace, backend: Backends, connect: Connect) -> None:
     """Each change of the pods is followed, an emptied service included: its calls fail at once and do not hang."""
     servers = [backend() for _ in range(3)]
     names = [f"web-{number}" for number in range(3)]
@@ -30,7 +33,7 @@ def test_up_down_to_zero_and_back(reader, backend, connect) -> None:
     assert client.until_answered() == servers[0].address
 
 
-def test_a_call_that_waits_for_ready_outlives_zero(reader, backend, connect) -> None:
+def test_a_call_that_waits_for_ready_outlives_zero(reader: Namespace, backend: Backends, connect: Connect) -> None:
     server = backend()
     reader.service("web")
     client = connect("kubernetes:///web:50051")
@@ -41,7 +44,7 @@ def test_a_call_that_waits_for_ready_outlives_zero(reader, backend, connect) -> 
     assert client.call(wait=True) == server.address
 
 
-def test_readiness_is_followed(reader, backend, connect) -> None:
+def test_readiness_is_followed(reader: Namespace, backend: Backends, connect: Connect) -> None:
     """A pod that is not ready gets no call; one that becomes ready does."""
     one, two = backend(), backend()
     reader.service("web")
@@ -56,7 +59,7 @@ def test_readiness_is_followed(reader, backend, connect) -> None:
     client.until_everyone({two.address})
 
 
-def test_a_terminating_pod_is_the_last_resort(reader, backend, connect) -> None:
+def test_a_terminating_pod_is_the_last_resort(reader: Namespace, backend: Backends, connect: Connect) -> None:
     """KEP-1669: while anyone is ready it gets no call, and when nobody is it gets them all."""
     one, two = backend(), backend()
     reader.service("web")
@@ -74,7 +77,7 @@ def test_a_terminating_pod_is_the_last_resort(reader, backend, connect) -> None:
     assert load.failed == []
 
 
-def test_a_rolling_update_loses_no_call(reader, backend, connect) -> None:
+def test_a_rolling_update_loses_no_call(reader: Namespace, backend: Backends, connect: Connect) -> None:
     """Three pods are replaced one after another, as a Deployment would; the old ones leave the way drain's servers do."""
     old = [backend(graceful=True) for _ in range(3)]
     reader.service("web")
@@ -96,7 +99,11 @@ def test_a_rolling_update_loses_no_call(reader, backend, connect) -> None:
     assert load.calls > 200
 
 
-def test_a_change_arrives_in_milliseconds(reader, backend, connect) -> None:
+def answers(client: Client, wanted: str) -> bool:
+    return client.call() == wanted
+
+
+def test_a_change_arrives_in_milliseconds(reader: Namespace, backend: Backends, connect: Connect) -> None:
     """Not a measure, only a guard against polling: of ten changes the quickest few are far below what a poll would take."""
     one, two = backend(), backend()
     reader.put("web", Slice(name="web-1", addresses=[one.address]))
@@ -107,6 +114,6 @@ def test_a_change_arrives_in_milliseconds(reader, backend, connect) -> None:
         wanted = (two, one)[number % 2].address
         reader.put("web", Slice(name="web-1", addresses=[wanted]))
         began = time.monotonic()
-        until(lambda wanted=wanted: client.call() == wanted, every=0.0)
+        until(partial(answers, client, wanted), every=0.0)
         took.append(time.monotonic() - began)
     assert sorted(took)[4] < 0.25, took

@@ -125,7 +125,7 @@ def test_host_port(text: str, pair: tuple[str, int]) -> None:
     "text", ["a", ":1", "a:", "a:x", "a:0", "a:99999", "fd00::1:1", "[fd00:1", "[a]:1", "a b:1", "-a:1", "a..b:1"]
 )
 def test_bad_host_port(text: str) -> None:
-    with pytest.raises(TargetError, match="static:///10.0.0.1:50051"):
+    with pytest.raises(TargetError, match=r"static:///10.0.0.1:50051"):
         host_port(parsed("static:///x"), text)
 
 

@@ -143,8 +143,9 @@ class FakeApiServer:
             self._changed.notify_all()
 
     def send(self, event: dict[str, Any]) -> None:
-        """Into all open watches."""
+        """Into all open watches, and those that are about to open."""
         with self._changed:
+            self._version += 1
             self._history.append((self._version, event))
             self._changed.notify_all()
 
@@ -181,6 +182,7 @@ class FakeApiServer:
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         token = (handler.headers.get("Authorization") or "").removeprefix("Bearer ")
         asked = Asked(time.monotonic(), "watch" if query.get("watch") else "list", parts.path, query, token)
+        generation = self._life, self._watches_of  # before anybody can see that it has been asked
         self.asked.append(asked)
         fault = self.fault(asked)
         if fault is not None and fault.mute:
@@ -204,9 +206,11 @@ class FakeApiServer:
             if fault.then == "hang":
                 self._hang()
         else:
-            self._watch(handler, int(query["resourceVersion"]), fault)
+            self._watch(handler, int(query["resourceVersion"]), fault, generation)
 
-    def _watch(self, handler: BaseHTTPRequestHandler, version: int, fault: Fault | None) -> None:
+    def _watch(
+        self, handler: BaseHTTPRequestHandler, version: int, fault: Fault | None, generation: tuple[int, int]
+    ) -> None:
         if version < self._oldest:
             self._say(handler, 410, {"kind": "Status", "code": 410, "message": "too old resource version"})
             return
@@ -214,7 +218,6 @@ class FakeApiServer:
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
         handler.wfile.flush()
-        life, watches_of = self._life, self._watches_of
         if fault is not None:
             if fault.raw:
                 self._chunk(handler, fault.raw)
@@ -228,9 +231,9 @@ class FakeApiServer:
             at = next((place for place, (each, _) in enumerate(self._history) if each > version), len(self._history))
         while True:
             with self._changed:
-                while len(self._history) == at and self._life == life and self._watches_of == watches_of:
+                while len(self._history) == at and (self._life, self._watches_of) == generation:
                     self._changed.wait()
-                if self._life != life:
+                if self._life != generation[0]:
                     return
                 events, at = [event for _, event in self._history[at:]], len(self._history)
             if events:

@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Iterator
 
 # 198.19.252.0 and above are service addresses.
-_BLOCKS = tuple(ipaddress.ip_network("198.19.0.0/17").subnets(new_prefix=19))
+_BLOCKS = tuple(ipaddress.IPv4Network("198.19.0.0/17").subnets(new_prefix=19))
 
 
 class Addresses:
     """A block of 8,190 addresses that are this machine's, each handed out once."""
 
-    def __init__(self, block: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+    def __init__(self, block: ipaddress.IPv4Network) -> None:
         self._hosts = block.hosts()
 
     def __call__(self) -> str:

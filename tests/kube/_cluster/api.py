@@ -50,6 +50,12 @@ class Api:
         text = answer.data.decode()
         return json.loads(text) if text.startswith(("{", "[")) else text
 
+    def stream(self, path: str) -> Any:
+        """The answer as urllib3 has it, unread; for watches. Nothing may be silent for longer than 5 s."""
+        return self._pool.request(
+            "GET", self.server + path, headers=self._headers, preload_content=False, timeout=urllib3.Timeout(5, 5)
+        )
+
     def get(self, path: str) -> Any:
         return self("GET", path)
 

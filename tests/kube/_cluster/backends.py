@@ -1,6 +1,7 @@
 """Endpoints: Python gRPC servers in this process, each on an address of its own. They answer who they are."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -51,3 +52,5 @@ class Backend:
 
 
 _ALONE = [("grpc.so_reuseport", 0)]
+
+Backends = Callable[..., Backend]

@@ -174,5 +174,8 @@ def _said(error: Any) -> str:
     return f"{error.code().name}: {error.details()}"
 
 
+Connect = Callable[..., Client]
+
+
 async def _made(make: Callable[[], Any]) -> Any:
     return make()

@@ -37,6 +37,7 @@ class Cluster:
         self.api = Api(self.url, self.pki.authority, certificate=(self.pki.admin_certificate, self.pki.admin_key))
         self._running: dict[str, Process] = {}
         self._namespaces = 0
+        self._controllers_lost_it = False
 
     def start(self) -> "Cluster":
         """Raises AssertionError with the end of the logs if it does not come up."""
@@ -66,6 +67,7 @@ class Cluster:
 
     def kill_apiserver(self) -> None:
         """kill -9. Its watches end in the middle, and its port refuses."""
+        self._controllers_lost_it = True
         self._running.pop("kube-apiserver").stop(signal.SIGKILL)
 
     def start_apiserver(self, *, behind: int | None = None) -> None:
@@ -133,7 +135,7 @@ class Cluster:
         self._namespaces += 1
         name = f"test-{self._namespaces}"
         self.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-        return Namespace(name, self.api, self.pki)
+        return Namespace(name, self.api, self.pki, self._refresh_controllers)
 
     def _start_etcd(self) -> None:
         self._run(
@@ -160,6 +162,13 @@ class Cluster:
             "--kube-api-qps=1000",
             "--kube-api-burst=1000",
         )
+
+    def _refresh_controllers(self) -> None:
+        """After an outage they wait out a back-off of up to 30 s, which no scenario is about: new ones begin at once."""
+        if self._controllers_lost_it:
+            self._controllers_lost_it = False
+            self._running.pop("kube-controller-manager").stop(signal.SIGKILL)
+            self._start_controllers()
 
     def _run(self, name: str, program: Path, *arguments: str) -> None:
         self._running[name] = Process(name, [program, *arguments], self._folder)

@@ -1,6 +1,6 @@
 """What drain knows of a target, for scenarios in which nobody calls anybody."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import drain
@@ -43,3 +43,6 @@ class Followed:
 
     def close(self) -> None:
         self._watching.close()
+
+
+Follow = Callable[[str], Followed]

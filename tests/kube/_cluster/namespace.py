@@ -1,6 +1,6 @@
 """One test's namespace: services, pods, slices, accounts. Names of things are those of the Kubernetes API."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,11 @@ class Slice:
 class Namespace:
     """Made by `Cluster.namespace()`."""
 
-    def __init__(self, name: str, api: Api, pki: Pki) -> None:
+    def __init__(self, name: str, api: Api, pki: Pki, need_controllers: Callable[[], None]) -> None:
         self.name = name
         self.api = api
         self._pki = pki
+        self._need_controllers = need_controllers
         self._core = f"/api/v1/namespaces/{name}"
         self._slices = f"{DISCOVERY}/namespaces/{name}/endpointslices"
 
@@ -77,6 +78,7 @@ class Namespace:
         }
         if selector:
             spec["selector"] = {"app": name}
+            self._need_controllers()
         self.api.create(f"{self._core}/services", {"metadata": {"name": name}, "spec": spec})
 
     def delete_service(self, name: str) -> None:
@@ -230,6 +232,10 @@ class Namespace:
             return bool(answer["status"]["allowed"]) is allowed
 
         until(holds, every=0.01)
+
+
+Use = Callable[..., Path]
+"""Point this process at an API server: (namespace, url, **user of a kubeconfig) -> the kubeconfig."""
 
 
 def _readiness(ready: bool) -> Object:
