@@ -259,7 +259,7 @@ class ClientPolicy(Settings):
     retry: RetryPolicy | None = setting(
         "nested",
         None,
-        "Which calls are made again when they fail. **A call may run twice.**",
+        "Which calls are made again when they fail. Mind that **a call may then run twice**.",
         none="none but those that no server has seen",
         nested=RetryPolicy,
     )

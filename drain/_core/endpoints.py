@@ -5,7 +5,7 @@ Pure, immutable, safe to share between threads.
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -80,6 +80,9 @@ class EndpointSet:
             if other is None or _standing(each) > _standing(other):
                 best[each.where] = each
         return cls(tuple(sorted(best.values(), key=lambda each: each.order)))
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self.endpoints)
 
     def __len__(self) -> int:
         return len(self.endpoints)

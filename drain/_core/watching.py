@@ -3,7 +3,8 @@
 It lists once, then watches from the list's resourceVersion, and begins a new watch wherever an old one ended; 410 Gone (the
 version is too old) is normal life and means listing again. After a failure it waits (RESTING), and goes on where it was: with a
 list or with a watch. An API server that cannot be reached at all is a case of its own (SEEKING): the driver knocks at its port,
-which costs the server nothing, and so the back-off need not be waited out when it returns.
+which costs the server nothing, and so the back-off need not be waited out when it returns. It does so too while it rests after a
+connection that broke, since the server may have died with it.
 
 Inputs are what the driver (`drain._kube.reflector`) saw, effects what it must do, in order; the last one leads to the next
 input. Some inputs mean different things at different times: `judge` tells a watch that was closed at once from one that had
@@ -23,10 +24,8 @@ RETURNED_BACKOFF = 1.0  # ... and is asked this often
 IN_VAIN = 30.0  # seconds before seeking is tried again where the port answers and connections fail all the same
 LONGEST_RETRY_AFTER = 60.0  # seconds: more is not believed
 SILENCE = 90.0  # seconds without a byte: bookmarks come every 60 s, so the connection is dead
-_WATCH_LEAST, _WATCH_SPREAD = (
-    300.0,
-    300.0,
-)  # seconds a watch is asked to last; spread, so that a thousand clients do not return at once
+# Seconds a watch is asked to last; spread, so that a thousand clients do not return at once.
+_WATCH_LEAST, _WATCH_SPREAD = 300.0, 300.0
 
 
 class State(enum.Enum):
@@ -106,6 +105,9 @@ TABLE: dict[tuple[State, Input], Row] = {
     (State.WATCHING, Input.GONE_AGAIN): (State.RESTING_TO_LIST, _FAIL),
     (State.RESTING_TO_LIST, Input.DUE): (State.LISTING, (Effect.LIST,)),
     (State.RESTING_TO_WATCH, Input.DUE): (State.WATCHING, (Effect.WATCH,)),
+    # It went away while we rested, and is back: a new server is no reason to go on resting for what the old one did.
+    (State.RESTING_TO_LIST, Input.REACHABLE): (State.LISTING, (Effect.LIST,)),
+    (State.RESTING_TO_WATCH, Input.REACHABLE): (State.WATCHING, (Effect.WATCH,)),
     (State.SEEKING_TO_LIST, Input.REACHABLE): (State.LISTING, (Effect.LIST,)),
     (State.SEEKING_TO_WATCH, Input.REACHABLE): (State.WATCHING, (Effect.WATCH,)),
 } | {(state, Input.STOP): (State.STOPPED, (Effect.HANG_UP,)) for state in State if state is not State.STOPPED}

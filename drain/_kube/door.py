@@ -7,7 +7,7 @@ import time
 
 from drain._kube.wire import Interrupt
 
-KNOCK_EVERY, KNOCK_TIMEOUT = 0.5, 1.0  # seconds
+KNOCK_EVERY, FIRST_KNOCK, KNOCK_TIMEOUT = 0.5, 0.05, 1.0  # seconds
 
 
 class Door:
@@ -30,6 +30,21 @@ class Door:
                 break
             was_closed = True
         return was_closed
+
+    def rest(self, interrupt: Interrupt, seconds: float) -> bool:
+        """For so long, or until it is interrupted. If it closes meanwhile: until it opens again, and True.
+
+        The first knock comes soon: a server that is restarted at once is away for some tenths of a second only.
+        """
+        due, pause = time.monotonic() + seconds, FIRST_KNOCK
+        while (left := due - time.monotonic()) > 0:
+            if interrupt.wait(min(left, pause)):
+                return False
+            pause = KNOCK_EVERY
+            if not self._knock():
+                self.wait(interrupt)
+                return True
+        return False
 
     def _knock(self) -> bool:
         with self._lock:  # for a second at most

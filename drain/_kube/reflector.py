@@ -138,15 +138,21 @@ class Reflector:
             case Effect.READ:
                 return self._read()
             case Effect.REST:
-                self._hang_up()
-                self._interrupt.wait(outcome.rest)
-                return _Happened(Input.DUE)
+                return self._rest(happened, outcome.rest)
             case Effect.SEEK:
                 self._hang_up()
                 return _Happened(Input.REACHABLE, away=self._api.door.wait(self._interrupt))
             case Effect.HANG_UP:
                 self._hang_up()
         return None
+
+    def _rest(self, happened: _Happened, seconds: float) -> _Happened:
+        self._hang_up()
+        if happened.what is not Input.BROKEN:
+            self._interrupt.wait(seconds)
+        elif self._api.door.rest(self._interrupt, seconds):
+            return _Happened(Input.REACHABLE, away=True)
+        return _Happened(Input.DUE)
 
     def _list(self) -> _Happened:
         self._hang_up()

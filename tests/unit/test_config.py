@@ -14,16 +14,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drain import config
-from drain.config import DrainPolicy, ServerKeepalive, Setting, settings_markdown, settings_table
+from drain.config import (
+    ClientKeepalive,
+    ClientPolicy,
+    DrainPolicy,
+    OutlierDetection,
+    RetryPolicy,
+    ServerKeepalive,
+    Setting,
+    settings_markdown,
+    settings_table,
+)
 from drain.errors import ConfigurationError, DrainError
 
-OWNERS: dict[str, Callable[..., Any]] = {"ServerKeepalive": ServerKeepalive, "DrainPolicy": DrainPolicy}
+OWNERS: dict[str, Callable[..., Any]] = {
+    each.__name__: each
+    for each in (ServerKeepalive, DrainPolicy, ClientPolicy, RetryPolicy, OutlierDetection, ClientKeepalive)
+}
 SETTINGS = tuple(settings_table())
 DURATIONS = tuple(s for s in SETTINGS if s.kind == "duration")
-each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
-each_duration = pytest.mark.parametrize("setting", DURATIONS, ids=lambda s: s.name)
+VARIABLES = tuple(s for s in SETTINGS if s.variable)
+each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.owner}.{s.name}")
+each_variable = pytest.mark.parametrize("setting", VARIABLES, ids=lambda s: s.variable)
+each_duration = pytest.mark.parametrize("setting", DURATIONS, ids=lambda s: f"{s.owner}.{s.name}")
 
-# A value other than the default that stands beside the defaults of all other fields, as text and as stored.
+# A value other than the default, as text and as stored; and what must stand beside it if not the defaults.
 ANOTHER: dict[str, tuple[str, Any]] = {
     "max_connection_age": ("2m", 120.0),
     "max_connection_age_grace": ("30s", 30.0),
@@ -42,7 +57,50 @@ ANOTHER: dict[str, tuple[str, Any]] = {
     "quiet_period": ("1s", 1.0),
     "drain_timeout": ("1h", 3600.0),
     "stream_grace": ("10s", 10.0),
+    "load_balancing": ("Pick_First", "pick_first"),
+    "hash_header": ("x-user", "x-user"),
+    "retry": ("default", RetryPolicy()),
+    "service_config": ('{"methodConfig": []}', '{"methodConfig": []}'),
+    "outlier_detection": ("Default", OutlierDetection()),
+    "max_concurrent_requests": ("7", 7),
+    "subset_size": ("20", 20),
+    "subset_key": ("me", "me"),
+    "zone": ("eu-1a", "eu-1a"),
+    "prefer_same_zone": ("on", True),
+    "initial_reconnect_backoff": ("200ms", 0.2),
+    "min_reconnect_backoff": ("2s", 2.0),
+    "max_reconnect_backoff": ("10s", 10.0),
+    "keepalive": ("default", ClientKeepalive()),
+    "authority": ("geoipd.example", "geoipd.example"),
+    "max_attempts": ("3", 3),
+    "codes": ("internal, UNAVAILABLE", ("INTERNAL", "UNAVAILABLE")),
+    "initial_backoff": ("10ms", 0.01),
+    "max_backoff": ("2s", 2.0),
+    "interval": ("5s", 5.0),
+    "base_ejection_time": ("10s", 10.0),
+    "max_ejection_time": ("10m", 600.0),
+    "max_ejection_percent": ("50", 50),
+    "success_rate_stdev_factor": ("1000", 1000),
+    "success_rate_enforcement": ("50", 50),
+    "success_rate_minimum_hosts": ("3", 3),
+    "success_rate_request_volume": ("10", 10),
+    "failure_percentage_threshold": ("85", 85),
+    "failure_percentage_enforcement": ("50", 50),
+    "failure_percentage_minimum_hosts": ("3", 3),
+    "failure_percentage_request_volume": ("10", 10),
+    "max_pings_without_data": ("0", 0),
 }
+BESIDE: dict[str, dict[str, Any]] = {
+    "hash_header": {"load_balancing": "ring_hash", "hash_header": "x-other"},
+    "subset_key": {"subset_size": 5},
+    "success_rate_stdev_factor": {"failure_percentage_threshold": 50},
+}
+# By a variable of its own it is set in one class, by another in another.
+ANOTHER_HERE = {"DRAIN_CLIENT_KEEPALIVE_TIME": ("2m", 120.0)}
+
+
+def beside(setting: Setting) -> dict[str, Any]:
+    return BESIDE.get(setting.name, {})
 
 
 def refusal(make: Callable[[], object]) -> str:
@@ -55,7 +113,7 @@ def refusal(make: Callable[[], object]) -> str:
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    assert {s.name: s.default for s in SETTINGS} == {
+    assert {s.name: s.default for s in SETTINGS if s.owner in {"ServerKeepalive", "DrainPolicy"}} == {
         "max_connection_age": 300.0,
         "max_connection_age_grace": None,
         "max_connection_idle": None,
@@ -165,7 +223,9 @@ def test_zero_is_refused_where_it_would_close_connections_at_once(setting: Setti
 
 @each_setting
 def test_none_is_taken_exactly_where_it_has_a_meaning(setting: Setting) -> None:
-    make = partial(OWNERS[setting.owner], **{setting.name: None})
+    make = partial(OWNERS[setting.owner], **{**beside(setting), setting.name: None})
+    if setting.name == "hash_header":
+        make = partial(ClientPolicy, hash_header=None)
     if setting.none is not None:
         assert getattr(make(), setting.name) is None
     else:
@@ -273,27 +333,51 @@ def test_a_short_announce_timeout_shortens_the_classic_announcement() -> None:
 # -- environment -----------------------------------------------------------------------------------------------------
 
 
-@each_setting
+@each_variable
 def test_every_field_has_its_variable(setting: Setting) -> None:
-    assert setting.variable == f"DRAIN_{setting.name.upper()}"
-    text, value = ANOTHER[setting.name]
-    overridden = OWNERS[setting.owner]().overridden_by({setting.variable: text})
-    assert getattr(overridden, setting.name) == value != setting.default
+    text, value = ANOTHER_HERE.get(setting.variable) or ANOTHER[setting.name]
+    made = OWNERS[setting.owner](**beside(setting))
+    overridden = made.overridden_by({setting.variable: text})
+    assert getattr(overridden, setting.name) == value != getattr(made, setting.name)
     untouched = [s.name for s in SETTINGS if s.owner == setting.owner and s.name != setting.name]
-    assert all(getattr(overridden, name) == getattr(OWNERS[setting.owner](), name) for name in untouched)
+    assert all(getattr(overridden, name) == getattr(made, name) for name in untouched)
 
 
-@each_setting
+def test_variables_are_told_apart_by_their_prefix() -> None:
+    prefixes = {
+        "ServerKeepalive": "DRAIN_",
+        "DrainPolicy": "DRAIN_",
+        "ClientPolicy": "DRAIN_CLIENT_",
+        "ClientKeepalive": "DRAIN_CLIENT_",
+        "RetryPolicy": "DRAIN_CLIENT_RETRY_",
+        "OutlierDetection": "DRAIN_CLIENT_OUTLIER_",
+    }
+    others = {"zone": "DRAIN_ZONE", "server_keepalive": ""}
+    for s in SETTINGS:
+        assert s.variable == others.get(s.name, prefixes[s.owner] + s.name.upper())
+
+
+def test_no_variable_is_one_that_kubernetes_sets() -> None:
+    """For a service called drain, drain-client, drain-client-service, ...: <NAME>_SERVICE_HOST, <NAME>_PORT, and so on."""
+    theirs = re.compile(r".*(_SERVICE_HOST|_SERVICE_PORT(_.*)?|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+    assert [s.variable for s in VARIABLES if theirs.fullmatch(s.variable)] == []
+
+
+@each_variable
 def test_a_wrong_variable_is_named_with_its_text(setting: Setting) -> None:
-    text = refusal(lambda: OWNERS[setting.owner]().overridden_by({setting.variable: "soon"}))
-    assert text.startswith(f"{setting.variable}='soon'")
+    wrong = "\a" if setting.kind == "text" else "soon"
+    text = refusal(lambda: OWNERS[setting.owner](**beside(setting)).overridden_by({setting.variable: wrong}))
+    assert text.startswith(f"{setting.variable}={wrong!r}")
 
 
-@each_setting
+@each_variable
 def test_none_in_any_case_is_none_where_none_is_allowed(setting: Setting) -> None:
     environ = {setting.variable: "None"}
+    if setting.name == "hash_header":
+        environ["DRAIN_CLIENT_LOAD_BALANCING"] = "round_robin"
     if setting.none is not None:
-        assert getattr(OWNERS[setting.owner]().overridden_by(environ), setting.name) is None
+        overridden = OWNERS[setting.owner](**beside(setting)).overridden_by(environ)
+        assert getattr(overridden, setting.name) is None
     else:
         assert setting.variable in refusal(lambda: OWNERS[setting.owner]().overridden_by(environ))
 
@@ -314,13 +398,19 @@ def test_the_environment_wins_over_code() -> None:
             "DRAIN_X_SERVICE_HOST": "10.0.0.2",
             "DRAIN_ANNOUNCE_SERVICE_PORT": "50051",
         },
+        # "drain-client" and "drain-client-service".
+        {
+            "DRAIN_CLIENT_PORT": "tcp://10.0.0.1:50051",
+            "DRAIN_CLIENT_SERVICE_HOST": "10.0.0.2",
+            "DRAIN_CLIENT_SERVICE_PORT_GRPC": "50051",
+            "DRAIN_CLIENT_SERVICE_SERVICE_HOST": "10.0.0.2",
+        },
         {"DRAIN_RUNTIME_DIR": "/run/drain", "drain_drain_timeout": "5s"},
     ],
 )
 def test_the_same_object_comes_back_when_nothing_applies(environ: dict[str, str]) -> None:
-    policy, keepalive = DrainPolicy(), ServerKeepalive()
-    assert policy.overridden_by(environ) is policy
-    assert keepalive.overridden_by(environ) is keepalive
+    for made in (owner() for owner in OWNERS.values()):
+        assert made.overridden_by(environ) is made
 
 
 @pytest.mark.parametrize("word", ["true", "1", "yes", "on", "TRUE", " On "])
@@ -348,8 +438,8 @@ def test_two_variables_are_applied_together() -> None:
 
 def test_a_variable_means_the_same_to_every_class() -> None:
     """Two classes with one field would fight for one variable."""
-    names = [s.name for s in SETTINGS]
-    assert len(set(names)) == len(names)
+    variables = [s.variable for s in VARIABLES]
+    assert len(set(variables)) == len(variables)
 
 
 # -- documentation ---------------------------------------------------------------------------------------------------
@@ -365,8 +455,13 @@ def test_every_field_is_documented(setting: Setting) -> None:
 
 
 @each_setting
-def test_keepalive_fields_name_their_argument_and_policy_fields_have_none(setting: Setting) -> None:
-    assert bool(setting.arguments) == (setting.owner == "ServerKeepalive")
+def test_what_becomes_an_argument_of_grpc_names_it(setting: Setting) -> None:
+    becomes = (
+        setting.owner.endswith("Keepalive")
+        or setting.name.endswith("_reconnect_backoff")
+        or setting.name == "authority"
+    )
+    assert bool(setting.arguments) == becomes
     assert all(name.startswith("grpc.") for name in setting.arguments)
 
 
@@ -376,7 +471,7 @@ def test_the_markdown_table_has_a_row_for_every_field() -> None:
     assert {line.count("|") for line in (head, rule, *rows)} == {6}
     for setting, row in zip(SETTINGS, rows, strict=True):
         assert f"`{setting.owner}.{setting.name}`" in row
-        assert f"`{setting.variable}`" in row
+        assert (f"`{setting.variable}`" if setting.variable else "| - |") in row
 
 
 def test_the_signatures_take_every_field_by_keyword() -> None:
