@@ -16,6 +16,7 @@ grpc's own and pass through, with the policy's keepalive, retries and load balan
 grpc itself has no such API in Python (grpc/grpc#11685). Everything here may be called from any thread.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
     "Target",
     "TargetSnapshot",
     "Watching",
+    "configure_kubernetes",
     "insecure_channel",
     "register",
     "secure_channel",
@@ -139,3 +141,23 @@ def subscribe(callback: Callable[[Event], object]) -> Callable[[], None]:
     Returns what ends it, any number of times. A callback that raises is logged and harms nobody.
     """
     return resolvers.subscribers.add(callback)
+
+
+def configure_kubernetes(
+    source: Any = None,
+    *,
+    context: str | None = None,
+    namespace: str | None = None,
+    service_account: str | os.PathLike[str] | None = None,
+) -> None:
+    """Say where the API server is, where it is not found by itself; for targets that are used from now on.
+
+    Args:
+        source: a kubeconfig's path, or a `kubernetes.client.Configuration`. None: in the cluster, else by kubeconfig.
+        context: of the kubeconfig; None: its current one.
+        namespace: of targets that name none; None: the ServiceAccount's, the kubeconfig context's, or "default".
+        service_account: a directory with token, ca.crt and namespace, for in-cluster access; None: kubelet's.
+    """
+    from drain._kube.api import configure  # noqa: PLC0415  # only who needs it
+
+    configure(source, context=context, namespace=namespace, service_account=service_account)

@@ -37,6 +37,11 @@ _POLL = 0.5  # seconds between two looks for a failure, while no set comes
 @click.option("--subset-size", type=click.IntRange(1), metavar="N", help="As ClientPolicy(subset_size=N).")
 @click.option("--subset-key", metavar="TEXT", help="As ClientPolicy(subset_key=TEXT).  [default: the host's name]")
 @click.option(
+    "--kubeconfig", metavar="FILE", help="For kubernetes: targets.  [default: in the cluster, else $KUBECONFIG]"
+)
+@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
+@click.option("--namespace", metavar="NAME", help="Of targets that name none.")
+@click.option(
     "--timeout",
     type=click.FloatRange(0.1, 3600),
     default=10.0,
@@ -44,7 +49,17 @@ _POLL = 0.5  # seconds between two looks for a failure, while no set comes
     metavar="SECONDS",
     help="How long to wait for an answer.",
 )
-def command(target: str, *, watch: bool, as_json: bool, timeout: float, **wanted: Any) -> None:
+def command(
+    target: str,
+    *,
+    watch: bool,
+    as_json: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    namespace: str | None,
+    timeout: float,
+    **wanted: Any,
+) -> None:
     """Show the endpoints of TARGET, and why each is used or not.
 
     TARGET is what drain.insecure_channel() takes, such as kubernetes:///geoipd.shop:9200.
@@ -54,6 +69,8 @@ def command(target: str, *, watch: bool, as_json: bool, timeout: float, **wanted
     show = _show_json if as_json else _show_table
     try:
         policy = ClientPolicy(**{name: value for name, value in wanted.items() if value}).overridden_by(os.environ)
+        if kubeconfig or context or namespace:
+            resolver.configure_kubernetes(kubeconfig, context=context, namespace=namespace)
         with resolver.watch(target) as watching:
             code = UNRESOLVED
             for snapshot in _snapshots(watching, timeout, forever=watch):

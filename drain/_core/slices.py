@@ -8,6 +8,7 @@ Pure, immutable but for caches, safe to share between threads.
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from drain._core.endpoints import Endpoint, EndpointSet
@@ -17,6 +18,7 @@ Json: TypeAlias = Mapping[str, Any]
 _Version: TypeAlias = tuple[int, str]
 _Order: TypeAlias = tuple[int, bytes, int]  # see EndpointSet: by length of the address, address, port
 
+_TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 _FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}  # of a target, and of an EndpointSlice
 _ALL_PORTS = None  # "port: null" of a slice: any port will do
 
@@ -66,7 +68,7 @@ class _Slice:
         meta = raw.get("metadata") or {}
         skipped: list[str] = []
         family = str(raw.get("addressType") or "IPv4")
-        found = () if family == "FQDN" else tuple(_found(raw.get("endpoints") or (), skipped))
+        found = () if family == "FQDN" else tuple(_found(raw.get("endpoints") or (), skipped, _since(meta)))
         declared = raw.get("ports") or ()
         ports = tuple(
             (str(port.get("name") or ""), port.get("port"))
@@ -168,7 +170,16 @@ class Slices:
         return chosen
 
 
-def _found(endpoints: Iterable[Json], skipped: list[str]) -> Iterator[_Found]:
+def _since(meta: Json) -> float | None:
+    """When the controller last saw a reason to change the slice, or else when it was made; seconds since the epoch."""
+    written = (meta.get("annotations") or {}).get(_TRIGGER) or meta.get("creationTimestamp")
+    try:
+        return datetime.fromisoformat(str(written)).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def _found(endpoints: Iterable[Json], skipped: list[str], since: float | None) -> Iterator[_Found]:
     for raw in endpoints:
         conditions = raw.get("conditions") or {}
         ready = conditions.get("ready") is not False  # null: ready
@@ -192,6 +203,7 @@ def _found(endpoints: Iterable[Json], skipped: list[str]) -> Iterator[_Found]:
                     hints=frozenset(str(each["name"]) for each in hints if each.get("name")),
                     node=raw.get("nodeName") or None,
                     name=called,
+                    since=since,
                 )
             except ValueError:
                 skipped.append(f"address {address}")

@@ -519,15 +519,39 @@ def test_a_failure_is_told_through_the_name_of_the_endpoints(balancing: Any, ser
 
 
 def test_five_thousand_endpoints_in_one_resource(servers: Any, channel: Open) -> None:
-    """And 250 of them that answer are all called."""
+    """Taken whole, again and again; and the one that lives is found among them."""
     (only,) = servers(1)
-    made = [Endpoint(address=f"127.{n // 250}.{n % 250}.1", port=only.port) for n in range(1, 5001)]
-    opened = channel(ClientPolicy(load_balancing="pick_first"))
-    started = time.monotonic()
-    opened.follow(*made)
-    serialised = time.monotonic()
-    code, _, _ = details(opened)  # nobody listens there: all are tried, or the time is up
-    assert code in {UNAVAILABLE, DEADLINE}
-    assert serialised - started < 5
+    dead = [Endpoint(address=f"127.{n // 250}.{n % 250}.1", port=only.port) for n in range(250, 5250)]
+    opened = channel(ClientPolicy(load_balancing="pick_first")).follow(only)
+    assert opened.call() == only.name
+    for some in (dead[1:], dead, dead[:-1]):
+        started = time.monotonic()
+        opened.follow(*some, only)
+        assert time.monotonic() - started < 2  # measured: 35 - 170 ms
+        assert opened.call() == only.name
     assert not opened.refusals
-    opened.follow(*made, only)
+
+
+# -- grpc's own targets ----------------------------------------------------------------------------------------------
+
+
+def test_on_grpcs_own_targets_the_policy_acts_through_the_service_config(servers: Any) -> None:
+    """Round robin, retries and timeouts, with no control plane."""
+    good, bad = servers(2)
+    bad.fail = lambda method: UNAVAILABLE
+    config = {"methodConfig": [{"name": [{"service": "test.Two"}], "timeout": "0.2s"}]}
+    retry = RetryPolicy(max_attempts=4, initial_backoff=0.005, max_backoff=0.01)
+    made = channel_options(ClientPolicy(retry=retry, service_config=config), None, authority=None, ours=False)
+    target = f"ipv4:127.0.0.1:{good.port},127.0.0.1:{bad.port}"
+    with grpc.insecure_channel(target, list(made.arguments)) as plain:
+        opened = with_timeouts(plain, made.timeouts)
+        method = opened.unary_unary("/test.One/Who")
+        until(lambda: method(b"", timeout=BOUND, wait_for_ready=True) and bad.calls["Who"], "both are called")
+        assert {method(b"", timeout=BOUND).decode() for _ in range(40)} == {good.name}
+        good.released.clear()
+        bad.released.clear()
+        started = time.monotonic()
+        with pytest.raises(grpc.RpcError) as caught:
+            opened.unary_unary("/test.Two/Who")(b"")
+        assert caught.value.code() is DEADLINE
+        assert 0.15 < time.monotonic() - started < 2
