@@ -58,6 +58,7 @@ class Input(enum.Enum):
     RENEWED = "renewed"  # 401, but there is a newer token
     UNREACHABLE = "unreachable"  # no connection to be had
     DUE = "due"  # rested
+    AWAY = "away"  # the port does not answer, as was seen while resting
     REACHABLE = "reachable"  # the port answers
     STOP = "stop"
 
@@ -105,9 +106,8 @@ TABLE: dict[tuple[State, Input], Row] = {
     (State.WATCHING, Input.GONE_AGAIN): (State.RESTING_TO_LIST, _FAIL),
     (State.RESTING_TO_LIST, Input.DUE): (State.LISTING, (Effect.LIST,)),
     (State.RESTING_TO_WATCH, Input.DUE): (State.WATCHING, (Effect.WATCH,)),
-    # It went away while we rested, and is back: a new server is no reason to go on resting for what the old one did.
-    (State.RESTING_TO_LIST, Input.REACHABLE): (State.LISTING, (Effect.LIST,)),
-    (State.RESTING_TO_WATCH, Input.REACHABLE): (State.WATCHING, (Effect.WATCH,)),
+    (State.RESTING_TO_LIST, Input.AWAY): (State.SEEKING_TO_LIST, _LOSE),
+    (State.RESTING_TO_WATCH, Input.AWAY): (State.SEEKING_TO_WATCH, _LOSE),
     (State.SEEKING_TO_LIST, Input.REACHABLE): (State.LISTING, (Effect.LIST,)),
     (State.SEEKING_TO_WATCH, Input.REACHABLE): (State.WATCHING, (Effect.WATCH,)),
 } | {(state, Input.STOP): (State.STOPPED, (Effect.HANG_UP,)) for state in State if state is not State.STOPPED}
@@ -190,7 +190,7 @@ class Watching:
         elif what is Input.REACHABLE:
             self._sought_in_vain_at = None if away else now
             self._returned_at = now if away else self._returned_at
-        elif what is Input.UNREACHABLE:
+        elif what in (Input.UNREACHABLE, Input.AWAY):
             self._returned_at = now  # even if it is back before we look
             self._sicken(now)
         elif what in (Input.CUT, Input.CLOSED) and self._opened_at is not None:

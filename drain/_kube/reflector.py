@@ -150,8 +150,8 @@ class Reflector:
         self._hang_up()
         if happened.what is not Input.BROKEN:
             self._interrupt.wait(seconds)
-        elif self._api.door.rest(self._interrupt, seconds):
-            return _Happened(Input.REACHABLE, away=True)
+        elif (why := self._api.door.rest(self._interrupt, seconds)) is not None:
+            return _Happened(Input.AWAY, f"cannot reach the API server at {self._api.server}: {why}")
         return _Happened(Input.DUE)
 
     def _list(self) -> _Happened:

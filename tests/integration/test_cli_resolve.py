@@ -14,8 +14,6 @@ from drain._cli import resolve
 from tests.integration._servers.waiting import until
 
 
-
-
 def drain(*words: str, **named: Any) -> "subprocess.CompletedProcess[str]":
     program = "import sys; from drain._cli import main; sys.exit(main())"
     return subprocess.run(
