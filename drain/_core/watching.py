@@ -195,8 +195,6 @@ class Watching:
             self._sicken(now)
         elif what in (Input.CUT, Input.CLOSED) and self._opened_at is not None:
             self._relisted = False
-            if now - self._opened_at < _WATCH_LEAST:
-                self._returned_at = now  # before its time: a server that restarts does that
 
     def _sicken(self, now: float) -> None:
         if self._healthy_since is not None and now - self._healthy_since >= HEALTHY:
