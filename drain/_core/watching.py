@@ -23,7 +23,7 @@ RETURNED = 15.0  # seconds after an API server's return in which it may still re
 RETURNED_BACKOFF = 1.0  # ... and is asked this often
 IN_VAIN = 30.0  # seconds before seeking is tried again where the port answers and connections fail all the same
 LONGEST_RETRY_AFTER = 60.0  # seconds: more is not believed
-SILENCE = 90.0  # seconds without a byte: bookmarks come every 60 s, so the connection is dead
+SILENCE = 90.0  # seconds without a byte: where bookmarks come, they come every 60 s, so the connection is dead
 # Seconds a watch is asked to last; spread, so that a thousand clients do not return at once.
 _WATCH_LEAST, _WATCH_SPREAD = 300.0, 300.0
 

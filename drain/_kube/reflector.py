@@ -46,7 +46,7 @@ class Reflector:
         changed: called with all slices when they are different, and again when a failure is over.
         failed: called with what is wrong, once for each thing that is. What was told before stays as good as it was.
             Both are called on the reflector's thread, one at a time, and not after `stop` has been called.
-        silence: seconds without a byte after which a watch is given up.
+        silence: seconds without a byte after which a watch is given up, three times as many until its first bookmark.
     """
 
     def __init__(

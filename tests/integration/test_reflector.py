@@ -202,14 +202,25 @@ def test_a_server_that_closes_every_watch_is_not_flooded(server: FakeApiServer, 
 
 @plain
 def test_a_dead_connection_is_given_up(server: FakeApiServer, reflect: Callable[..., Heard]) -> None:
-    """No byte for long, and no end either: it is opened again."""
+    """No byte for long, and no end either: it is opened again. Three times as long, since bookmarks are not promised."""
     server.fault = only("watch", Fault(raw=b"", then="hang"), times=1)
     heard = reflect(silence=0.2)
     watching_since(server, 2)
     server.put(endpoint_slice("geoipd-2", "10.0.0.2"))
     heard.until("endpoints", ["10.0.0.1", "10.0.0.2"])
     assert server.count("list") == 1
-    assert "for 0.2 s" in heard.of("failed")[0]
+    assert "for 0.6 s" in heard.of("failed")[0]
+
+
+@plain
+def test_a_watch_that_had_bookmarks_is_given_up_sooner(server: FakeApiServer, reflect: Callable[..., Heard]) -> None:
+    """Where they come, they come every minute."""
+    heard = reflect(silence=0.3)
+    heard.until("endpoints", ["10.0.0.1"])
+    watching_since(server)
+    server.send({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(server.version)}}})
+    until(lambda: heard.of("failed"))
+    assert "for 0.3 s" in heard.of("failed")[0]
 
 
 @pytest.mark.parametrize("how", ["status", "event"])

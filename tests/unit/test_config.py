@@ -37,6 +37,11 @@ VARIABLES = tuple(s for s in SETTINGS if s.variable)
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.owner}.{s.name}")
 each_variable = pytest.mark.parametrize("setting", VARIABLES, ids=lambda s: s.variable)
 each_duration = pytest.mark.parametrize("setting", DURATIONS, ids=lambda s: f"{s.owner}.{s.name}")
+each_owner = pytest.mark.parametrize("owner", list(OWNERS))
+# Parts with settings of their own that variables reach, and the fields of these.
+NESTED = tuple(s for s in VARIABLES if s.nested is not None)
+PARTS = tuple((s, part) for s in NESTED if s.nested is not None for part in s.nested.settings())
+each_part = pytest.mark.parametrize(("whole", "part"), PARTS, ids=[part.variable for _, part in PARTS])
 
 # A value other than the default, as text and as stored; and what must stand beside it if not the defaults.
 ANOTHER: dict[str, tuple[str, Any]] = {
@@ -99,6 +104,18 @@ BESIDE: dict[str, dict[str, Any]] = {
 ANOTHER_HERE = {"DRAIN_CLIENT_KEEPALIVE_TIME": ("2m", 120.0)}
 
 
+# Of each kind but durations, what no field of it takes.
+WRONG: dict[str, tuple[Any, ...]] = {
+    "count": (-1, 1.0, True, "2", 2**31, float("nan"), [1]),
+    "flag": (1, 0, "yes", []),
+    "choice": ("", "lossless", "AUTO", "Round_Robin", 1, ["auto"], True),
+    "text": ("", "a\nb", "\0", "\x7f", 7, b"x", ["x"], True),
+    "codes": ("UNAVAILABLE", b"UNAVAILABLE", [], ["OK"], ["NOT_FOUND", "UNAVAILABLE"], [14], [None], 14, True),
+    "json": ("", "{", "[]", "null", '{"a": NaN}', {"a": {1}}, {"a": float("inf")}, [], 7, b"{}", True),
+    "nested": ("default", {}, True, 1, DrainPolicy(), RetryPolicy),
+}
+
+
 def beside(setting: Setting) -> dict[str, Any]:
     return BESIDE.get(setting.name, {})
 
@@ -132,6 +149,59 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "drain_timeout": 20.0,
         "stream_grace": None,
     }
+
+
+def test_the_defaults_of_a_clients_parts_are_those_of_the_documentation() -> None:
+    """Those of ClientPolicy itself: test_config_client.py. OutlierDetection's are gRFC A50's."""
+    parts = ("RetryPolicy", "OutlierDetection", "ClientKeepalive")
+    assert {owner: {s.name: s.default for s in SETTINGS if s.owner == owner} for owner in parts} == {
+        "RetryPolicy": {
+            "max_attempts": 4,
+            "codes": ("UNAVAILABLE",),
+            "initial_backoff": 0.05,
+            "max_backoff": 1.0,
+        },
+        "OutlierDetection": {
+            "interval": 10.0,
+            "base_ejection_time": 30.0,
+            "max_ejection_time": 300.0,
+            "max_ejection_percent": 10,
+            "success_rate_stdev_factor": 1900,
+            "success_rate_enforcement": 100,
+            "success_rate_minimum_hosts": 5,
+            "success_rate_request_volume": 100,
+            "failure_percentage_threshold": None,
+            "failure_percentage_enforcement": 100,
+            "failure_percentage_minimum_hosts": 5,
+            "failure_percentage_request_volume": 50,
+        },
+        "ClientKeepalive": {
+            "keepalive_time": 360.0,
+            "keepalive_timeout": 20.0,
+            "permit_without_calls": None,
+            "max_pings_without_data": None,
+        },
+    }
+
+
+@each_setting
+def test_a_default_is_stored_as_it_is_documented(setting: Setting) -> None:
+    stored = getattr(OWNERS[setting.owner](), setting.name)
+    assert (stored, type(stored)) == (setting.default, type(setting.default))
+
+
+def test_every_class_is_tested_here() -> None:
+    assert {s.owner for s in SETTINGS} == set(OWNERS)
+    assert {s.name for s in VARIABLES} == set(ANOTHER)
+    assert {s.kind for s in SETTINGS} == {*WRONG, "duration"}
+
+
+@each_variable
+def test_code_and_environment_store_the_same(setting: Setting) -> None:
+    text, value = ANOTHER_HERE.get(setting.variable) or ANOTHER[setting.name]
+    made = OWNERS[setting.owner](**{**beside(setting), setting.name: value})
+    assert getattr(made, setting.name) == value
+    assert made == OWNERS[setting.owner](**beside(setting)).overridden_by({setting.variable: text})
 
 
 @pytest.mark.parametrize(
@@ -232,14 +302,41 @@ def test_none_is_taken_exactly_where_it_has_a_meaning(setting: Setting) -> None:
         assert f"{setting.owner}.{setting.name}=None" in refusal(make)
 
 
-@pytest.mark.parametrize("wrong", [-1, 1.0, True, "2", 2**31])
-def test_ping_strikes_are_a_whole_number(wrong: Any) -> None:
-    assert "max_ping_strikes" in refusal(lambda: ServerKeepalive(max_ping_strikes=wrong))
+@pytest.mark.parametrize(
+    ("setting", "wrong"),
+    [
+        pytest.param(setting, wrong, id=f"{setting.owner}.{setting.name}={wrong!r}")
+        for setting in SETTINGS
+        for wrong in WRONG.get(setting.kind, ())
+    ],
+)
+def test_what_is_none_of_its_kind_is_refused_by_name(setting: Setting, wrong: Any) -> None:
+    text = refusal(lambda: OWNERS[setting.owner](**{**beside(setting), setting.name: wrong}))
+    assert text.startswith(f"{setting.owner}.{setting.name}={wrong!r}: must be ")
+    assert "\n" not in text
+    assert setting.none is None or f"or None ({setting.none})" in text
+    if setting.nested is not None:
+        assert f"a {setting.nested.__name__}" in text
+    assert all(choice in text for choice in setting.choices)
 
 
-@pytest.mark.parametrize("wrong", [1, 0, "yes"])
-def test_a_flag_is_a_bool(wrong: Any) -> None:
-    assert "permit_without_calls" in refusal(lambda: ServerKeepalive(permit_without_calls=wrong))
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.kind == "count"], ids=lambda s: f"{s.owner}.{s.name}")
+def test_a_count_is_taken_within_its_range_and_not_beside_it(setting: Setting) -> None:
+    least, most = int(setting.minimum), 2**31 - 1 if setting.maximum is None else int(setting.maximum)
+    make = partial(OWNERS[setting.owner], **beside(setting))
+    for value in (least, most):
+        assert getattr(make(**{setting.name: value}), setting.name) == value
+        assert getattr(make().overridden_by({setting.variable: str(value)}), setting.name) == value
+    for value in (least - 1, most + 1):
+        assert f"at least {least} and at most {most}" in refusal(partial(make, **{setting.name: value}))
+        text = refusal(partial(make().overridden_by, {setting.variable: str(value)}))
+        assert text.startswith(f"{setting.variable}='{value}'")
+
+
+@pytest.mark.parametrize("setting", [s for s in DURATIONS if s.minimum], ids=lambda s: f"{s.owner}.{s.name}")
+def test_a_duration_shorter_than_the_shortest_is_refused(setting: Setting) -> None:
+    text = refusal(lambda: OWNERS[setting.owner](**{setting.name: setting.minimum * 0.99}))
+    assert f"at least {setting.minimum:g} s" in text
 
 
 @pytest.mark.parametrize("wrong", ["lossless", "AUTO", 1, ["auto"]])
@@ -249,15 +346,24 @@ def test_goaway_is_one_of_three(wrong: Any) -> None:
     assert "'auto', 'require', 'classic'" in text
 
 
-def test_settings_are_frozen_keyword_only_comparable_and_hashable() -> None:
+def test_settings_are_comparable_by_what_is_stored() -> None:
     policy = DrainPolicy(drain_timeout="20s")
     assert policy == DrainPolicy()
     assert hash(policy) == hash(DrainPolicy())
-    with pytest.raises(AttributeError):
-        policy.drain_timeout = 3  # type: ignore[misc]
+    assert policy != DrainPolicy(drain_timeout=21)
+
+
+@each_owner
+def test_settings_are_frozen_keyword_only_comparable_and_hashable(owner: str) -> None:
+    made = OWNERS[owner]()
+    assert made == OWNERS[owner]()
+    assert hash(made) == hash(OWNERS[owner]())
+    for each in made.settings():
+        with pytest.raises(AttributeError):
+            setattr(made, each.name, each.default)
     with pytest.raises(TypeError):
-        DrainPolicy(3)  # type: ignore[arg-type, call-arg]
-    assert not hasattr(policy, "__dict__")
+        OWNERS[owner](3)
+    assert not hasattr(made, "__dict__")
 
 
 def test_a_configuration_error_is_a_drain_error_and_a_value_error() -> None:
@@ -382,6 +488,54 @@ def test_none_in_any_case_is_none_where_none_is_allowed(setting: Setting) -> Non
         assert setting.variable in refusal(lambda: OWNERS[setting.owner]().overridden_by(environ))
 
 
+@each_part
+def test_one_variable_of_a_part_alone_makes_the_part(whole: Setting, part: Setting) -> None:
+    text, value = ANOTHER_HERE.get(part.variable) or ANOTHER[part.name]
+    made = OWNERS[part.owner](**beside(part))
+    before = ClientPolicy(**{whole.name: made} if beside(part) else {})
+    after = before.overridden_by({part.variable: text})
+    assert getattr(after, whole.name) == OWNERS[part.owner](**{**beside(part), part.name: value})
+    others = [s.name for s in SETTINGS if s.owner == "ClientPolicy" and s.name != whole.name]
+    assert all(getattr(after, name) == getattr(before, name) for name in others)
+
+
+@each_part
+def test_a_wrong_variable_of_a_part_is_named(whole: Setting, part: Setting) -> None:
+    for before in (ClientPolicy(), ClientPolicy(**{whole.name: OWNERS[part.owner]()})):
+        assert refusal(partial(before.overridden_by, {part.variable: "soon"})).startswith(f"{part.variable}='soon'")
+
+
+@pytest.mark.parametrize("setting", NESTED, ids=lambda s: s.variable)
+@pytest.mark.parametrize("wrong", ["yes", "{}", "1", "defaults"])
+def test_a_part_as_a_whole_is_none_or_default(setting: Setting, wrong: str) -> None:
+    text = refusal(lambda: ClientPolicy().overridden_by({setting.variable: wrong}))
+    assert text.startswith(f"{setting.variable}={wrong!r}")
+    assert setting.nested is not None
+    assert f"'none', or 'default' for a {setting.nested.__name__}()" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"DRAIN_CLIENT_LOAD_BALANCING": "ring_hash"}, "load_balancing=ring_hash without hash_header"),
+        ({"DRAIN_CLIENT_SUBSET_KEY": "me"}, "subset_key=me never acts"),
+        ({"DRAIN_CLIENT_INITIAL_RECONNECT_BACKOFF": "1m"}, "initial_reconnect_backoff=60 s"),
+        ({"DRAIN_CLIENT_RETRY_INITIAL_BACKOFF": "2s"}, "initial_backoff=2 s"),
+        ({"DRAIN_CLIENT_OUTLIER_SUCCESS_RATE_STDEV_FACTOR": "none"}, "success_rate_stdev_factor=None"),
+        (
+            {"DRAIN_CLIENT_KEEPALIVE_TIME": "none", "DRAIN_CLIENT_PERMIT_WITHOUT_CALLS": "yes"},
+            "permit_without_calls=True never acts",
+        ),
+    ],
+)
+def test_a_clients_contradiction_made_by_the_environment_names_the_variables(
+    environ: dict[str, str], named: str
+) -> None:
+    text = refusal(lambda: ClientPolicy().overridden_by(environ))
+    assert named in text
+    assert all(f"{variable}={written!r}" in text for variable, written in environ.items())
+
+
 def test_the_environment_wins_over_code() -> None:
     assert DrainPolicy(drain_timeout=5).overridden_by({"DRAIN_DRAIN_TIMEOUT": "40s"}) == DrainPolicy(drain_timeout=40)
 
@@ -472,6 +626,11 @@ def test_the_markdown_table_has_a_row_for_every_field() -> None:
     for setting, row in zip(SETTINGS, rows, strict=True):
         assert f"`{setting.owner}.{setting.name}`" in row
         assert (f"`{setting.variable}`" if setting.variable else "| - |") in row
+        assert f"| {setting.default_text} | {setting.unit} | {setting.meaning}" in row
+        assert (setting.none is None) or row.endswith(f" none: {setting.none}. |")
+        if setting.nested is not None:
+            assert setting.unit.startswith(f"`{setting.nested.__name__}`")
+            assert ("none or default" in setting.unit) is bool(setting.variable)
 
 
 def test_the_signatures_take_every_field_by_keyword() -> None:
@@ -485,6 +644,8 @@ def test_importing_settings_imports_neither_grpc_nor_a_parser() -> None:
     """`durationpy` waits for the first text such as "1m30s"."""
     code = (
         "import sys, drain.config as c; c.DrainPolicy(drain_timeout=30); "
+        "c.ClientPolicy(retry=c.RetryPolicy(codes=['INTERNAL']), keepalive=c.ClientKeepalive(keepalive_time=9), "
+        "outlier_detection=c.OutlierDetection(interval=1), service_config={'methodConfig': []}); "
         "print([m for m in ('grpc', 'durationpy', 'kubernetes', 'asyncio') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

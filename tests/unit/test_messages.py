@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from drain._client_settings import RETRYABLE
 from drain._core.endpoints import Endpoint, Locality
 from drain._xds import client, messages
 from drain._xds import xds_pb2 as pb
@@ -148,10 +149,12 @@ print(json.dumps(answer))
 """
 
 
-def everything(descriptor: Descriptor, depth: int = 4) -> Any:
-    """A message of ours with every field set that it has (of a oneof the last)."""
+def everything(descriptor: Descriptor, depth: int = 4, only: str | None = None) -> Any:
+    """A message of ours with every field set that it has (of a oneof the last), or with one `only`."""
     message = getattr_path(descriptor)()
     for each in descriptor.fields:
+        if only is not None and each.name != only:
+            continue
         if each.message_type is None:
             value: Any = {FieldDescriptor.TYPE_STRING: "x", FieldDescriptor.TYPE_ENUM: last_of(each)}.get(each.type, 7)
             if each.is_repeated:
@@ -231,6 +234,24 @@ POLICIES = {
     "weighted": ClientPolicy(service_config=WEIGHTED),
     "routes": ClientPolicy(retry=RetryPolicy(max_attempts=3), service_config=CONFIG),
     "outliers": ClientPolicy(outlier_detection=OutlierDetection(failure_percentage_threshold=85)),
+    "ring_hash, plain": ClientPolicy(load_balancing="ring_hash", hash_header="x-user"),
+    "weighted, plain": ClientPolicy(load_balancing="weighted_round_robin"),
+    "first of all": ClientPolicy(service_config={"loadBalancingConfig": [{"pick_first": {}}]}),
+    "retries": ClientPolicy(
+        retry=RetryPolicy(max_attempts=5, codes=RETRYABLE, initial_backoff=0.005, max_backoff="1m30s")
+    ),
+    "successes": ClientPolicy(
+        outlier_detection=OutlierDetection(
+            interval=0.25,
+            base_ejection_time="1m",
+            max_ejection_time="5m0.5s",
+            max_ejection_percent=0,
+            success_rate_stdev_factor=1,
+            success_rate_enforcement=2,
+            success_rate_minimum_hosts=3,
+            success_rate_request_volume=4,
+        )
+    ),
     "failures": ClientPolicy(
         outlier_detection=OutlierDetection(success_rate_stdev_factor=None, failure_percentage_threshold=0)
     ),
@@ -249,6 +270,18 @@ BUILT = {
     **{f"Cluster, {name}": client.cluster("svc-cluster", "svc: why", policy) for name, policy in POLICIES.items()},
     **{f"endpoints, {name}": client.endpoints("svc: eds", ZONES, policy) for name, policy in POLICIES.items()},
     "no endpoint": client.endpoints("svc: why", ()),
+    "channel, Listener": messages.client_listener("svc", "svc-cluster"),
+    "channel, Cluster": messages.cluster("svc-cluster"),
+    "channel, endpoints": messages.endpoints("svc-cluster", [("10.0.0.1", 1), ("::1", 2)], [("10.0.0.3", 3)]),
+    "channel, no endpoint": messages.endpoints("svc-cluster", []),
+    "ports": client.endpoints("svc", [places(endpoint("10.0.0.1", 443), endpoint("10.0.0.1", 65535))]),
+}
+# Each field by itself: of a oneof only one fits into a message. Of lb_policy we have the 0 alone, which is not written.
+ALONE = {
+    f"{name}.{each.name}": (name, everything(descriptor, only=each.name))
+    for name, descriptor in OURS.items()
+    for each in descriptor.fields
+    if f"{name}.{each.name}" != "Cluster.lb_policy"
 }
 by_name = pytest.mark.parametrize("name", sorted(OURS))
 
@@ -259,6 +292,8 @@ def theirs() -> dict[str, Any]:
     asked: dict[str, list[str]] = {
         key: [REAL[key.removeprefix("full ")][0], message.SerializeToString().hex()] for key, message in full.items()
     }
+    for key, (name, message) in ALONE.items():
+        asked[f"alone {key}"] = [REAL[name][0], message.SerializeToString().hex()]
     for key, serialised in BUILT.items():
         packed = AnyMessage.FromString(serialised)
         asked[key] = [packed.type_url.removeprefix("type.googleapis.com/"), packed.value.hex()]
@@ -285,7 +320,8 @@ def test_every_field_has_their_number_type_and_enum_values(name: str, theirs: di
         number, kind, repeated, of, oneof = theirs["fields"][name][each.name]
         assert (each.number, each.type, each.is_repeated) == (number, kind, repeated), each.name
         alone = sum(theirs["fields"][name][other.name][4] == oneof for other in OURS[name].fields) == 1
-        assert oneof is None or alone or each.containing_oneof.name == oneof, each.name
+        ours_in = each.containing_oneof.name if each.containing_oneof is not None else None
+        assert oneof is None or alone or ours_in == oneof, each.name
         if each.enum_type is not None:
             assert {value.name: value.number for value in each.enum_type.values}.items() <= of.items(), each.name
         elif each.message_type is not None:
@@ -300,6 +336,16 @@ def test_they_read_what_we_write_and_we_read_what_they_write(name: str, theirs: 
     assert read["unknown"] == 0
     back = getattr_path(OURS[name]).FromString(bytes.fromhex(read["back"]))
     assert back == message
+
+
+@pytest.mark.parametrize("key", sorted(ALONE))
+def test_each_field_alone_goes_there_and_back(key: str, theirs: dict[str, Any]) -> None:
+    name, message = ALONE[key]
+    ((field, _),) = message.ListFields()
+    answer = theirs["read"][f"alone {key}"]
+    assert answer["unknown"] == 0
+    assert list(answer["json"]) == [field.name]
+    assert getattr_path(OURS[name]).FromString(bytes.fromhex(answer["back"])) == message
 
 
 @pytest.mark.parametrize("key", sorted(BUILT))
@@ -402,6 +448,46 @@ def test_a_channels_resources_lead_to_each_other(theirs: dict[str, Any]) -> None
     assert read(theirs, "no endpoint") == {"cluster_name": "svc: why"}
 
 
+def test_the_plainest_resources_of_a_channel_lead_to_each_other(theirs: dict[str, Any]) -> None:
+    manager = read(theirs, "channel, Listener")["api_listener"]["api_listener"]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    assert host["routes"] == [{"match": {"prefix": ""}, "route": {"cluster": "svc-cluster"}}]
+    cluster = read(theirs, "channel, Cluster")
+    assert cluster["eds_cluster_config"] == {"eds_config": {"ads": {}, "resource_api_version": "V3"}}
+    assignment = read(theirs, "channel, endpoints")
+    assert assignment["cluster_name"] == "svc-cluster"
+    (locality,) = assignment["endpoints"]
+    assert locality["locality"] == {}, "without one grpc refuses the resource"
+    assert locality["load_balancing_weight"] == 1, "without one grpc ignores the locality"
+    found = [
+        (*each["endpoint"]["address"]["socket_address"].values(), each["health_status"])
+        for each in locality["lb_endpoints"]
+    ]
+    assert found == [("10.0.0.1", 1, "HEALTHY"), ("::1", 2, "HEALTHY"), ("10.0.0.3", 3, "DRAINING")]
+    assert read(theirs, "channel, no endpoint") == {"cluster_name": "svc-cluster"}
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_channels_listener_has_a_manager_with_one_filter_and_each_route_leads_to_the_cluster(
+    name: str, theirs: dict[str, Any]
+) -> None:
+    listener = read(theirs, f"Listener, {name}")
+    assert set(listener) == {"name", "api_listener"}, "an address would make it a server's"
+    assert listener["name"] == "svc"
+    manager = listener["api_listener"]["api_listener"]
+    assert manager["@type"] == messages.MANAGER
+    assert [each["typed_config"]["@type"] for each in manager["http_filters"]] == [messages._ROUTER]
+    found = routes(theirs, name)
+    assert {each["route"]["cluster"] for each in found} == {"svc-cluster"}
+    assert found[-1]["match"] == {"prefix": ""}
+
+
+def test_an_endpoint_is_known_by_its_port_too(theirs: dict[str, Any]) -> None:
+    (locality,) = read(theirs, "ports")["endpoints"]
+    where = [each["endpoint"]["address"]["socket_address"] for each in locality["lb_endpoints"]]
+    assert where == [{"address": "10.0.0.1", "port_value": port} for port in (443, 65535)]
+
+
 def test_the_limit_of_calls_in_flight(theirs: dict[str, Any]) -> None:
     assert read(theirs, "Cluster, pick_first")["circuit_breakers"] == {"thresholds": [{"max_requests": 7}]}
 
@@ -411,7 +497,10 @@ def test_the_limit_of_calls_in_flight(theirs: dict[str, Any]) -> None:
     [
         ("plain", ("WrrLocality", ("RoundRobin", {}))),
         ("pick_first", ("PickFirst", {"shuffle_address_list": True})),
+        ("first of all", ("PickFirst", {})),
         ("ring_hash", ("RingHash", {"minimum_ring_size": "2", "maximum_ring_size": "9"})),
+        ("ring_hash, plain", ("RingHash", {})),
+        ("weighted, plain", ("WrrLocality", ("ClientSideWeightedRoundRobin", {}))),
         (
             "weighted",
             (
@@ -434,8 +523,9 @@ def test_load_balancing(name: str, expected: Any, theirs: dict[str, Any]) -> Non
     assert (kind, balancer(config["endpoint_picking_policy"]) if kind == "WrrLocality" else config) == expected
 
 
-def test_ring_hash_is_told_the_header(theirs: dict[str, Any]) -> None:
-    (route,) = routes(theirs, "ring_hash")
+@pytest.mark.parametrize("name", ["ring_hash", "ring_hash, plain"])
+def test_ring_hash_is_told_the_header(name: str, theirs: dict[str, Any]) -> None:
+    (route,) = routes(theirs, name)
     assert route["route"]["hash_policy"] == [{"header": {"header_name": "x-user"}}]
 
 
@@ -454,6 +544,16 @@ def test_routes_go_from_the_particular_to_the_general(theirs: dict[str, Any]) ->
         {"match": {"prefix": "/a.B/"}, "route": {"cluster": "svc-cluster", "retry_policy": plain}},
         {"match": {"prefix": ""}, "route": {"cluster": "svc-cluster", "retry_policy": plain}},
     ]
+
+
+def test_every_code_and_the_whole_back_off_of_a_retry(theirs: dict[str, Any]) -> None:
+    """The codes as grpc reads them; the first attempt is no retry."""
+    (route,) = routes(theirs, "retries")
+    assert route["route"]["retry_policy"] == {
+        "retry_on": "cancelled,deadline-exceeded,internal,resource-exhausted,unavailable",
+        "num_retries": 4,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "90s"},
+    }
 
 
 def test_outlier_detection_says_both_judges_enforcement(theirs: dict[str, Any]) -> None:
@@ -475,6 +575,19 @@ def test_outlier_detection_says_both_judges_enforcement(theirs: dict[str, Any]) 
     }
     assert failures["enforcing_success_rate"] == 0
     assert failures["failure_percentage_threshold"] == 0
+    assert failures["enforcing_failure_percentage"] == 100
+    assert not any(key.startswith("success_rate") for key in failures)
+    assert read(theirs, "Cluster, successes")["outlier_detection"] == {
+        "interval": "0.250s",
+        "base_ejection_time": "60s",
+        "max_ejection_time": "300.500s",
+        "max_ejection_percent": 0,
+        "enforcing_success_rate": 2,
+        "success_rate_stdev_factor": 1,
+        "success_rate_minimum_hosts": 3,
+        "success_rate_request_volume": 4,
+        "enforcing_failure_percentage": 0,
+    }
 
 
 def localities(theirs: dict[str, Any], key: str) -> list[Any]:
