@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 
 
@@ -180,11 +181,16 @@ def _left_out(places: list[Place], preference: Preference) -> Mapping[tuple[str,
         return {}
 
     def rank(each: Place) -> tuple[int, bytes]:
-        text = f"{preference.subset_key}/{each.endpoint}"
-        return each.priority or 0, hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return each.priority or 0, _drawn(preference.subset_key, *each.endpoint.where)
 
     left_out = sorted(places, key=rank)[size:]
     return {each.endpoint.where: Place(each.endpoint, None, f"not in the subset of {size}") for each in left_out}
+
+
+@lru_cache(1 << 16)
+def _drawn(key: str, address: str, port: int) -> bytes:
+    """An endpoint's lot. Kept: thousands are drawn at each change of one."""
+    return hashlib.blake2b(f"{key}/{address}/{port}".encode(), digest_size=8).digest()
 
 
 def localities(places: Iterable[Place]) -> tuple[Locality, ...]:
