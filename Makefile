@@ -48,7 +48,7 @@ test: lint types  ## everything
 	$(BIN)/python -m tests.kube
 	$(BIN)/python -m pytest tests/unit tests/integration tests/versions tests/kube
 
-bench: $(STAMP)  ## the measures of README, by hand; 40 minutes, or ARGS=--quick
+bench: $(STAMP)  ## the measures of README, by hand; an hour, or ARGS=--quick
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:  ## remove what make made
