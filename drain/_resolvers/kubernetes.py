@@ -7,7 +7,8 @@ watch of the API for each service and process, however many targets (ports) and 
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drain._core.slices import Slices
 from drain._core.target import KubernetesTarget, Target, kubernetes_target
@@ -18,12 +19,21 @@ if TYPE_CHECKING:  # the client's HTTP layer takes a while to import: only who h
     from drain._kube.api import Api
     from drain._kube.reflector import Reflector
 
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")  # what kubelet mounts
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between attempts to find an API server's address
 
 
 def factory(target: Target) -> "KubernetesResolver":
     """A resolver for a kubernetes: target. Raises TargetError."""
     return KubernetesResolver(kubernetes_target(target))
+
+
+def _own_namespace() -> str:
+    """The pod's, for the service's DNS name. Outside a pod nobody's certificate hangs on it."""
+    try:
+        return _NAMESPACE.read_text().strip() or "default"
+    except OSError:
+        return "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class KubernetesResolver:
 
     def __init__(self, wanted: KubernetesTarget) -> None:
         self._wanted = wanted
+        self.authority = f"{wanted.service}.{wanted.namespace or _own_namespace()}.svc.cluster.local"
         self._pid = os.getpid()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -112,7 +123,7 @@ class KubernetesResolver:
             self._fail(str(error))
             return
         self._told_failure, self._told_any = None, True
-        self._listener.endpoints(cast(Any, found))  # sorted and joined already: it is taken as it is
+        self._listener.endpoints(found)  # sorted and joined already: it is taken as it is
 
     def _fail(self, message: str) -> None:
         assert self._listener is not None  # started

@@ -1,8 +1,11 @@
 """The grammar of targets."""
 
+from pathlib import Path
+
 import pytest
 
 from drain._core.target import KubernetesTarget, Target, host_port, kubernetes_target, literal, parse
+from drain._resolvers import kubernetes
 from drain.errors import ConfigurationError, DrainError, TargetError
 
 SCHEMES = frozenset({"kubernetes", "static", "file", "dns+poll"})
@@ -136,3 +139,19 @@ def test_literal() -> None:
         None,
         None,
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("kubernetes:///geoipd.shop:9200", "geoipd.shop.svc.cluster.local"),
+        ("kubernetes://shop/geoipd:grpc", "geoipd.shop.svc.cluster.local"),
+        ("kubernetes:///geoipd", "geoipd.mine.svc.cluster.local"),
+    ],
+)
+def test_the_authority_is_the_services_dns_name(
+    text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "namespace").write_text("mine\n")
+    monkeypatch.setattr(kubernetes, "_NAMESPACE", tmp_path / "namespace")
+    assert kubernetes.factory(parsed(text)).authority == name
