@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drain.config import ClientPolicy as ClientPolicy
     from drain.config import DrainPolicy as DrainPolicy
     from drain.config import OutlierDetection as OutlierDetection
+    from drain.config import RebalancePolicy as RebalancePolicy
     from drain.config import RetryPolicy as RetryPolicy
     from drain.config import ServerKeepalive as ServerKeepalive
     from drain.errors import BindError as BindError
@@ -42,6 +43,7 @@ _HOME = {
     "DrainPolicy": "drain.config",
     "DrainReport": "drain.report",
     "OutlierDetection": "drain.config",
+    "RebalancePolicy": "drain.config",
     "ResolutionError": "drain.errors",
     "RetryPolicy": "drain.config",
     "Server": "drain._server",

@@ -7,23 +7,29 @@ _server.py and aio.py.
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import grpc
 
+from drain._admin.server import Admin
 from drain._blueprint import Blueprint
 from drain._core.lifecycle import REFUSED, Input
 from drain._driver import Crew, Driver
+from drain._grpc.listening import written
 from drain._subscribers import Callback, Subscribers
 from drain.errors import CapabilityError, ConfigurationError, DrainError
 from drain.events import State
+from drain.report import DrainReport
+from drain.status import ServerStatus
 
 
 class Facade:
     """The part of a server that needs neither thread nor event loop. Thread safe."""
 
-    def __init__(self, blueprint: Blueprint, crew: Crew) -> None:
+    def __init__(self, blueprint: Blueprint, crew: Crew, *, admin: bool) -> None:
         self._blueprint = blueprint
+        self._admin = admin
         self._subscribers = Subscribers()
         self._driver = Driver(blueprint.policy, crew, blueprint.ledger)
         weakref.finalize(self, self._driver.dismiss).atexit = False
@@ -96,8 +102,17 @@ class Facade:
             if self._abandoned:
                 raise DrainError("the server was drained before it was started: build a new one")
 
-    def _leave(self, reason: str, *, announce: bool = True) -> None:
+    def status(self) -> ServerStatus:
+        """One look at the server, at the cost of a few channelz questions."""
+        return self._driver.status(
+            addresses=tuple(map(written, sorted(self._blueprint.wheres, key=str))),
+            goaway=self.goaway,
+            goaway_reason=self.goaway_reason,
+        )
+
+    def _leave(self, reason: str, *, announce: bool = True, hold: bool = False) -> None:
         what = Input.DRAIN if announce and self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
+        self._driver.hold(hold)
         with self._lock:
             never_ran = not self._begun and not self._abandoned
             self._abandoned = self._abandoned or never_ran
@@ -107,9 +122,63 @@ class Facade:
         else:
             self._driver.request(what, reason)
 
+    def _opened(self) -> None:
+        """The server listens: whoever may ask can ask now."""
+        if self._admin:
+            Admin.register(Subject(self), self._subscribers.tell)
+
     def _refuse(self, what: Input) -> None:
         """Raise for what cannot be done now."""
         if (self.state, what) in REFUSED:
             raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
         if what is Input.ROTATE and self.goaway != "lossless":
             raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
+
+
+class Subject:
+    """A server as the admin socket sees it. Knows it weakly: whoever can ask must not keep it alive. Nothing here blocks.
+
+    Thread safe. Every method but `alive` raises ReferenceError when the server is gone.
+    """
+
+    def __init__(self, server: Facade) -> None:
+        self._ref = weakref.ref(server)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is still a server to ask."""
+        return self._ref() is not None
+
+    def status(self) -> ServerStatus:
+        """See `Facade.status`."""
+        return self._server.status()
+
+    def request(self, what: Input, reason: str) -> "Future[int]":
+        """ROTATE, PAUSE or RESUME; the future tells how many connections were told. Raises DrainError where it cannot be."""
+        server = self._server
+        server._refuse(what)
+        return server._driver.request(what, reason)
+
+    def leave(self, reason: str, *, announce: bool = True, hold: bool = False) -> "Future[DrainReport]":
+        """Drain, or join the drain that is under way.
+
+        `hold`: when drained, `run()` waits for SIGTERM before it returns; only for who begins the drain. Without `hold` a server
+        that is held is let go.
+        """
+        server = self._server
+        report = server._driver.report()
+        server._leave(reason, announce=announce, hold=hold)
+        return report
+
+    def replace(self, reason: str) -> "Future[DrainReport]":
+        """Leave for a successor that listens on the same port already: no announcing, and health stays as it is."""
+        server = self._server
+        report = server._driver.report()
+        server._driver.request(Input.LEAVE, reason, succeeded=True)
+        return report
+
+    @property
+    def _server(self) -> Facade:
+        if (server := self._ref()) is None:
+            raise ReferenceError("the server was dropped")
+        return server

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 GoawayMode: TypeAlias = Literal["auto", "require", "classic"]
 
 _ANNOUNCE_DELAY = 5.0
+_DRAIN_TIMEOUT = 20.0
+_ROUNDING = 1e-9  # 0.1 + 0.2 is no contradiction to 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +134,41 @@ class ServerKeepalive(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RebalancePolicy(Settings):
+    """How a server spreads its connections when its service has grown: each one gets a GOAWAY, once, and reconnects.
+
+    For clients that know nothing of endpoints: behind a layer-4 balancer they would stay on the old pods until
+    `max_connection_age`. Opt-in (`DrainPolicy.rebalance`), because it needs a standing watch of the endpoints in each pod. Off without
+    lossless GOAWAY. Immutable, so safe to share between servers and threads. Durations: see the module.
+
+    Raises `ConfigurationError` for a value out of range.
+    """
+
+    PREFIX: ClassVar[str] = "DRAIN_REBALANCE_"
+
+    target: str | None = setting(
+        "text",
+        None,
+        "Whose endpoints are followed, as a client would name them: `kubernetes:///geoipd:9200`.",
+        none="the services that have this pod",
+    )
+    spread: Seconds = duration(
+        10.0, "The rotation comes at a random moment within this time, so that servers do not rotate all at once."
+    )
+    still: Seconds = duration(2.0, "Only when the endpoints have not changed for this long: a rollout adds many.")
+    min_interval: Seconds = duration(
+        60.0, "Rotations are at least this far apart; growth in between is answered after it."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrainPolicy(Settings):
     """How a server leaves: how long each phase of a drain may take (phases: ARCHITECTURE.md).
 
-    Worst case, announcing and finishing together: `announce_timeout + drain_timeout`, 28 s by default. Kubernetes
-    kills a pod after `terminationGracePeriodSeconds` (30 s by default): keep the sum 2 s below it. Immutable, so safe
-    to share between servers and threads. Durations: see the module. grpc adds no jitter to any of these.
+    One budget: `announce_timeout + drain_timeout + reserve` fit `termination_grace_period`, after which Kubernetes kills the
+    pod: 8 + 20 + 2 are its default of 30 s. Where the period is given, `drain_timeout` is what the others leave of it, and a
+    sum that cannot hold is refused. Immutable, so safe to share between servers and threads. Durations: see the module. grpc
+    adds no jitter to any of these.
 
     Raises `ConfigurationError` for a value out of range and for values that contradict each other.
     """
@@ -172,16 +203,31 @@ class DrainPolicy(Settings):
     announce_delay: Seconds = duration(
         _ANNOUNCE_DELAY, "Classic: announcing lasts this long, since there is no GOAWAY to observe by."
     )
-    """Never longer than `announce_timeout`: see `classic_announcement`. Not used with lossless GOAWAY."""
+    """Never longer than `announce_timeout`: see `classic_announcement`. Not used with lossless GOAWAY, nor where the pod's own
+    endpoint can be seen: then `settle` counts."""
+
+    watch_endpoint: bool = setting(
+        "flag",
+        True,
+        "In a pod: announcing also waits until every service has taken this pod out, as far as RBAC lets us see it.",
+    )
+    """Needs list and watch on endpointslices in the pod's namespace; without them announcing goes by observation alone."""
+
+    settle: Seconds = duration(
+        2.0, "Classic: announcing lasts this long after every service has taken this pod out, if that can be seen."
+    )
+    """kube-proxy writes its rules at most once a second while endpoints change. Not used with lossless GOAWAY."""
 
     # Closing and finishing: no new calls, those in flight go on.
     quiet_period: Seconds = duration(0.5, "Classic: the server stops when no new call has come for this long.")
     """Waited for at most half of `drain_timeout`, the rest is for calls in flight. Not used with lossless GOAWAY."""
 
-    drain_timeout: Seconds = duration(
-        20.0, "Calls in flight may take this long after announcing; the rest is cancelled."
+    drain_timeout: OptionalSeconds = duration(
+        None,
+        "Calls in flight may take this long after announcing; the rest is cancelled.",
+        none="what termination_grace_period leaves after announce_timeout and reserve; 20 s where that is not given",
     )
-    """0 cancels calls in flight at once."""
+    """0 cancels calls in flight at once. See `finishing_time`."""
 
     stream_grace: OptionalSeconds = duration(
         None,
@@ -191,10 +237,41 @@ class DrainPolicy(Settings):
     """Streams are told of the drain when announcing begins (`server.draining`), so that handlers may end in their own
     time. 0 ends them as soon as announcing is over."""
 
+    # The budget.
+    termination_grace_period: OptionalSeconds = duration(
+        None,
+        "The pod's terminationGracePeriodSeconds, as its manifest has it: the drain is over `reserve` before it ends.",
+        none="not known: nothing is checked",
+        minimum=SHORTEST,
+    )
+    """Counts from the beginning of the preStop hook, or else from SIGTERM. A shorter one given when the pod is deleted
+    (`kubectl delete --grace-period`, an eviction) is read from the pod itself, where RBAC allows `get pods`."""
+
+    reserve: Seconds = duration(
+        2.0, "This much of termination_grace_period is kept for what comes after the drain: the process's own exit."
+    )
+
+    rebalance: RebalancePolicy | None = setting(
+        "nested",
+        None,
+        "Whether connections are told to go elsewhere once, when the service has got new endpoints.",
+        none="no",
+        nested=RebalancePolicy,
+    )
+    """Needs lossless GOAWAY, and a standing watch in each pod."""
+
     _ORDERED: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("return_window", "rotation_interval", "the next GOAWAY would come before the window has closed"),
-        ("stream_grace", "drain_timeout", "streams are cancelled at drain_timeout, so the grace would never act"),
     )
+
+    @property
+    def finishing_time(self) -> float:
+        """How long calls in flight may take, in seconds: `drain_timeout`, or what the budget leaves."""
+        if self.drain_timeout is not None:
+            return self.drain_timeout
+        if self.termination_grace_period is None:
+            return _DRAIN_TIMEOUT
+        return self.termination_grace_period - self.announce_timeout - self.reserve
 
     @property
     def classic_announcement(self) -> float:
@@ -206,10 +283,37 @@ class DrainPolicy(Settings):
             bound = getattr(self, greater)
             if (value := getattr(self, lesser)) is not None and value > bound:
                 return self._too_long(lesser, greater, bound, reason)
-        if self.quiet_period > self.drain_timeout / 2:
+        if (contradiction := self._budget_contradiction()) is not None:
+            return contradiction
+        finishing = self.finishing_time
+        if self.stream_grace is not None and self.stream_grace > finishing:
+            reason = "streams are cancelled at drain_timeout, so the grace would never act"
+            return self._too_long("stream_grace", "drain_timeout", finishing, reason)
+        if self.quiet_period > finishing / 2:
             reason = "it may take half of drain_timeout at most, the rest is for calls in flight"
-            return self._too_long("quiet_period", "drain_timeout", self.drain_timeout / 2, reason)
+            return self._too_long("quiet_period", "drain_timeout", finishing / 2, reason)
         return self._announcing_contradiction() if self.announce_timeout else None
+
+    def _budget_contradiction(self) -> str | None:
+        period = self.termination_grace_period
+        if period is None:
+            return None
+        parts = [("announce_timeout", self.announce_timeout), ("reserve", self.reserve)]
+        if self.drain_timeout is not None:
+            parts.insert(1, ("drain_timeout", self.drain_timeout))
+        needed = sum(value for _, value in parts)
+        listed = " + ".join(f"{name} {text(value)}" for name, value in parts)
+        if self.drain_timeout is None and needed >= period:
+            return (
+                f"{self._told('termination_grace_period')} leaves no time for calls in flight after {listed}. Raise "
+                f"terminationGracePeriodSeconds above {needed:.10g}, or lower announce_timeout."
+            )
+        if needed > period + _ROUNDING:
+            return (
+                f"{self._told('termination_grace_period')} is too short for {listed} = {text(needed)}: calls in flight would be "
+                f"killed. Raise terminationGracePeriodSeconds to {needed:.10g} at least, or lower one of the others."
+            )
+        return None
 
     def _announcing_contradiction(self) -> str | None:
         limit = self.announce_timeout

@@ -1,4 +1,4 @@
-"""Settings of servers (`ServerKeepalive`, `DrainPolicy`) and of clients (`ClientPolicy` and its parts): the public names.
+"""Settings of servers (`ServerKeepalive`, `DrainPolicy`, `RebalancePolicy`) and of clients (`ClientPolicy` and its parts): the public names.
 
 All are frozen and checked when they are made, so a wrong value fails where it was written and not at the first SIGTERM.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drain._client_settings import ClientKeepalive, ClientPolicy, OutlierDetection, RetryPolicy
-from drain._server_settings import DrainPolicy, GoawayMode, ServerKeepalive
+from drain._server_settings import DrainPolicy, GoawayMode, RebalancePolicy, ServerKeepalive
 from drain._settings import Setting, Settings
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "DrainPolicy",
     "GoawayMode",
     "OutlierDetection",
+    "RebalancePolicy",
     "RetryPolicy",
     "ServerKeepalive",
     "Setting",
@@ -34,6 +35,7 @@ __all__ = [
 _CLASSES: tuple[type[Settings], ...] = (
     ServerKeepalive,
     DrainPolicy,
+    RebalancePolicy,
     ClientPolicy,
     RetryPolicy,
     OutlierDetection,

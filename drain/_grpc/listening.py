@@ -28,6 +28,14 @@ def where(address: str) -> Where:
     return _spelled(host.strip("[]")), int(port)
 
 
+def written(at: Where) -> str:
+    """The other way round: as people write it."""
+    if isinstance(at, str):
+        return at.replace("\0", "@")
+    host, port = at
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _spelled(host: str) -> str:
     """One spelling for what grpc may bind for the same address: IPv4 on its own or mapped, all addresses of either family."""
     host = host.partition("%")[0].removeprefix("::ffff:")
