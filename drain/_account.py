@@ -23,6 +23,9 @@ class Account:
         self.announcing_ended = "skipped"
         self.connections: list[int] = []
         self.returned: list[int] = []
+        self.connections_returned: list[int] = []
+        self.endpoint = ""
+        self.budget: float | None = None
         self.cancelled = 0
         self.cancelled_by_method: dict[str, int] = {}
         self.peers_left: tuple[str, ...] = ()
@@ -67,7 +70,9 @@ class Account:
             goaway=goaway,
             phases=dict(self._phases),
             announcing_ended=self.announcing_ended,
-            rotations=tuple(map(RotationReport, self.connections, self.returned)),
+            endpoint=self.endpoint,
+            budget=self.budget,
+            rotations=tuple(map(RotationReport, self.connections, self.returned, self.connections_returned)),
             in_flight_at_start=start.in_flight,
             finished=max(0, start.in_flight + begun - end.in_flight),
             finished_by_method={

@@ -18,14 +18,18 @@ from typing import Protocol
 
 from drain import events
 from drain._account import Account
+from drain._core.budget import Budget
 from drain._core.lifecycle import Effect, Input, handle
 from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
 from drain._grpc.inflight import Gauge, Ledger
 from drain._grpc.listening import Where, connected, stop_listening
 from drain._grpc.lossless import Listener
+from drain._hold import Hold
+from drain._outlook import Looking, Outlook
 from drain.config import DrainPolicy
 from drain.events import State
 from drain.report import DrainReport
+from drain.status import ServerStatus
 
 STEP_TIMEOUT = 2.0  # seconds that any single step may take
 UNWIND = 1.0  # seconds that cancelled handlers get for their `finally` blocks
@@ -34,6 +38,8 @@ HANDSHAKES = 0.3  # seconds that a rotation waits for handshakes to end
 MANY = 1000  # with more connections than this nobody counts them before a rotation
 POLL_BUSY = 0.02  # seconds between looks while calls are in flight
 POLL_IDLE = 0.005  # the same when only connections have yet to close: they do so within a round trip
+_LEAVING = frozenset({Input.DRAIN, Input.LEAVE, Input.FORCE})
+_RBAC = "a Role with list and watch on endpointslices in this namespace, or DRAIN_WATCH_ENDPOINT=false"
 
 
 class Crew(Protocol):
@@ -62,7 +68,13 @@ class _Request:
     what: Input
     reason: str
     deadline: float | None = None
+    succeeded: bool = False
     done: "Future[int]" = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nudge:
+    """Something may have changed: look."""
 
 
 class Driver:
@@ -71,9 +83,14 @@ class Driver:
     It keeps its server alive during a drain only: a server that is dropped while it serves is gone at once, as grpc's own is.
     """
 
-    def __init__(self, policy: DrainPolicy, crew: Crew, ledger: Ledger) -> None:
+    def __init__(self, policy: DrainPolicy, crew: Crew, ledger: Ledger, looking: Looking = lambda _: None) -> None:
         self._policy, self._crew, self._ledger = policy, crew, ledger
-        self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()  # reentrant: a signal handler may put
+        self._outlook, self._hold = Outlook(looking), Hold()
+        self._budget: Budget | None = None
+        self._succeeded = False  # by another server on the same port: health is no longer ours to flip
+        self._inbox: queue.SimpleQueue[_Request | _Nudge | None] = (
+            queue.SimpleQueue()
+        )  # reentrant: a signal handler may put
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._means: Means | None = None
@@ -87,7 +104,9 @@ class Driver:
         self._unfinished = 0
         self._finals: list[Future[DrainReport]] = []
         self._report: DrainReport | None = None
-        self._held: object = None
+        self._server: object = None  # kept alive while it leaves
+        self._peers_told: frozenset[str] = frozenset()
+        self._since = time.monotonic()
         self.state = State.STARTING
 
     # What the servers call.
@@ -106,9 +125,14 @@ class Driver:
         self._account.reason = reason
         self._apply(what, reason)
 
-    def request(self, what: Input, reason: str, *, deadline: float | None = None) -> "Future[int]":
-        """Ask for something. The future tells when it was done (for a rotation: how many connections were told)."""
-        request = _Request(what, reason, deadline)
+    def request(
+        self, what: Input, reason: str, *, deadline: float | None = None, succeeded: bool = False
+    ) -> "Future[int]":
+        """Ask for something. The future tells when it was done (for a rotation: how many connections were told).
+
+        `succeeded`: another server listens on the same port already, so health is not turned.
+        """
+        request = _Request(what, reason, deadline, succeeded)
         request.done.set_running_or_notify_cancel()  # who gives up waiting for it (asyncio.wait_for) does not cancel it
         with self._lock:
             if self.state is State.STOPPED:
@@ -133,6 +157,40 @@ class Driver:
                 self._finals.append(future)
         return future
 
+    @property
+    def hold(self) -> Hold:
+        """Whether the process waits for SIGTERM when it has drained."""
+        return self._hold
+
+    def status(self, *, addresses: tuple[str, ...], goaway: str, goaway_reason: str) -> ServerStatus:
+        """One look. Any thread."""
+        now, state = time.monotonic(), self.state
+        running = state not in (State.STARTING, State.STOPPED)
+        over = self._over()
+        return ServerStatus(
+            addresses=addresses,
+            state=state,
+            since=now - self._since,
+            reason=self._account.reason,
+            time_left=max(0.0, over - now) if over is not None and state.draining and running else None,
+            longest=self._policy.announce_timeout + self._policy.finishing_time,
+            in_flight=self._gauge.flow().in_flight if running else 0,
+            in_flight_by_method=self._ledger.open_by_method,
+            peers=self._gauge.peers() if running else (),
+            goaway=goaway,
+            goaway_reason=goaway_reason,
+            rotations=self._rotations,
+            endpoint=self._outlook.words,
+            held=self._hold.holds,
+            report=self._report,
+        )
+
+    def _over(self) -> float | None:
+        """When the drain that is under way is over at the latest."""
+        if self._deadline is not None:
+            return self._deadline
+        return self._budget.deadline(self._budget.announce_until) if self._budget is not None else None
+
     # The thread.
 
     def _wake(self) -> None:
@@ -144,14 +202,16 @@ class Driver:
         wake: float | None = None
         while self.state is not State.STOPPED:
             try:
-                request = self._inbox.get(timeout=None if wake is None else max(0.0, wake - time.monotonic()))
-                if request is None:  # dismissed
+                letter = self._inbox.get(timeout=None if wake is None else max(0.0, wake - time.monotonic()))
+                if letter is None:  # dismissed
                     return
             except queue.Empty:
-                request = None
+                letter = _Nudge()
+            request = letter if isinstance(letter, _Request) else None
             try:
                 if request is not None:
                     self._take(request)
+                self._observe()
                 wake = self._step()
             except Exception as error:  # the root of the thread: a bug here must not keep the server from ending
                 self._failed("driving", error)
@@ -162,15 +222,52 @@ class Driver:
     def _take(self, request: _Request) -> None:
         if request.deadline is not None:  # grpc's contract of stop(): the most restrictive grace counts
             if self._deadline is None and self.state.draining:  # a drain is under way, whose own time is yet to begin
-                self._deadline = time.monotonic() + self._policy.drain_timeout
+                self._deadline = self._closing_deadline(time.monotonic())
             self._deadline = min(request.deadline, self._deadline if self._deadline is not None else request.deadline)
             if self._finishing is not None:
                 self._finishing.deadline = min(self._finishing.deadline, self._deadline)
         if request.what is Input.FORCE:
             self._account.forced = True
+        if request.what in _LEAVING:
+            self._part(request)
         told = self._apply(request.what, request.reason)
         if not request.done.done():
             request.done.set_result(told)
+
+    def _part(self, request: _Request) -> None:
+        """A drain is asked for."""
+        if not self.state.draining:
+            self._succeeded = request.succeeded
+            if request.deadline is None and not request.succeeded and self._policy.watch_endpoint:
+                self._do("looking at the pod's own endpoint", self._look_around)
+        elif self._succeeded and not request.succeeded:  # one worker was being replaced, and now all leave
+            self._succeeded = False
+            self._perform(Effect.ANSWER_NOT_SERVING)
+
+    def _look_around(self) -> None:
+        self._outlook.begin(lambda: self._inbox.put(_Nudge()))
+
+    def _observe(self) -> None:
+        """What does the cluster say of this pod?"""
+        before = self._outlook.view
+        if (view := self._outlook.news()) is None:
+            return
+        now = time.monotonic()
+        if (view.standing, view.why) != (before.standing, before.why):
+            self._crew.emit(events.EndpointSeen(view.standing.value, view.why, now))
+        budget, left = self._budget, view.grace
+        if left is not None and left != before.grace and budget is not None and budget.told(now, left):
+            self._hurry(budget, now)
+            self._crew.emit(events.BudgetShortened(left, now))
+
+    def _hurry(self, budget: Budget, now: float) -> None:
+        self._account.budget = budget.total
+        if self._announcing is not None:
+            self._announcing.end_by(budget.announce_until)
+        if self._deadline is not None:
+            self._deadline = min(self._deadline, budget.deadline(now))
+            if self._finishing is not None:
+                self._finishing.deadline = min(self._finishing.deadline, self._deadline)
 
     def _step(self) -> float | None:
         """Let the phase decide until it wants to wait; returns until when."""
@@ -178,7 +275,9 @@ class Driver:
             now = time.monotonic()
             if self.state is State.ANNOUNCING and self._announcing is not None:
                 flow = self._gauge.settled_flow()
-                wake = self._announce(self._announcing.step(time.monotonic(), flow.begun, flow.reached))
+                wake = self._announce(
+                    self._announcing.step(time.monotonic(), flow.begun, flow.reached, listed=self._outlook.listed)
+                )
             elif self.state is State.CLOSING:
                 wake = self._close(now)
             elif self.state is State.FINISHING and self._finishing is not None:
@@ -207,12 +306,21 @@ class Driver:
         assert self._announcing is not None
         if self._announcing.rotations:
             calls = self._announcing.returned[-1]
-            self._crew.emit(events.CallersReturned(self._announcing.rotations, calls, time.monotonic()))
+            connections = len(set(self._gauge.peers()) - self._peers_told)
+            self._account.connections_returned.append(connections)
+            self._crew.emit(events.CallersReturned(self._announcing.rotations, calls, time.monotonic(), connections))
 
     def _end_announcing(self, why: str) -> None:
         assert self._announcing is not None
         self._account.announcing_ended = why
         self._account.returned = list(self._announcing.returned)
+        missing = len(self._account.returned) - len(self._account.connections_returned)
+        self._account.connections_returned += [0] * missing  # cut short: nobody counted after the last rotation
+        self._account.endpoint = self._outlook.words
+        if self._outlook.blind:
+            instead = "observation alone" if self._lossless else "announce_delay"
+            reason = self._outlook.words or "no answer in time"
+            self._crew.emit(events.FallbackTaken("the pod's own endpoint", instead, reason, _RBAC))
         self._crew.emit(events.AnnouncingEnded(why, self._announcing.rotations, time.monotonic()))
 
     def _close(self, now: float) -> float | None:
@@ -241,8 +349,9 @@ class Driver:
 
     def _apply(self, what: Input, reason: str) -> int:
         previous, (state, effects) = self.state, handle(self.state, what)
-        if what in (Input.DRAIN, Input.LEAVE, Input.FORCE) and not previous.draining:
+        if what in _LEAVING and not previous.draining:
             self._account.reason = reason
+            self._budget = self._new_budget()
         if previous is State.ANNOUNCING and state is not previous and what is not Input.ANNOUNCED:
             self._end_announcing("forced" if what is Input.FORCE else "skipped")
         now = time.monotonic()
@@ -262,10 +371,26 @@ class Driver:
             self._apply(Input.HALTED, "stopped")
         return told
 
+    def _new_budget(self) -> Budget:
+        policy, began = self._policy, time.monotonic()
+        budget = Budget(
+            began,
+            announcing=policy.announce_timeout,
+            finishing=policy.finishing_time,
+            reserve=policy.reserve,
+            grace=policy.termination_grace_period,
+        )
+        self._account.budget = budget.total
+        return budget
+
+    def _closing_deadline(self, now: float) -> float:
+        return self._budget.deadline(now) if self._budget is not None else now + self._policy.finishing_time
+
     def _enter(self, previous: State, state: State, reason: str, now: float) -> None:
-        self.state = state
+        self.state, self._since = state, now
         if state.draining:
-            self._held = self._crew.hold()
+            self._hold.draining()
+            self._server = self._crew.hold()
         self._account.entered(state, now)
         self._crew.emit(events.StateChanged(previous, state, reason, now))
 
@@ -281,13 +406,19 @@ class Driver:
                 window=policy.return_window,
             )
         elif state is State.ANNOUNCING:
-            self._announcing = FixedAnnouncing(now, delay=policy.classic_announcement)
+            self._announcing = FixedAnnouncing(
+                now,
+                delay=policy.classic_announcement,
+                settle=policy.settle,
+                at_least=min(policy.announce_min, policy.classic_announcement),
+                at_most=policy.announce_timeout,
+            )
         elif state is State.CLOSING:
             if self._deadline is None:
-                self._deadline = now + policy.drain_timeout
+                self._deadline = self._closing_deadline(now)
             self._end_streams_at = None if policy.stream_grace is None else now + policy.stream_grace
             if not self._lossless:
-                latest = min(now + policy.drain_timeout / 2, self._deadline)
+                latest = min(now + policy.finishing_time / 2, self._deadline)
                 self._closing = Closing(now, quiet=policy.quiet_period, latest=latest)
         elif state is State.FINISHING:
             # Without GOAWAY nobody was asked to close a connection, so nobody is waited for.
@@ -302,7 +433,7 @@ class Driver:
             self._do("telling handlers", crew.tell_handlers)
         elif effect is Effect.ANSWER_SERVING:
             self._do("answering SERVING", lambda: crew.flip_health(False))
-        elif effect is Effect.ANSWER_NOT_SERVING:
+        elif effect is Effect.ANSWER_NOT_SERVING and not self._succeeded:
             self._do("answering NOT_SERVING", lambda: crew.flip_health(True))
         elif effect is Effect.STOP_LISTENING and means is not None:
             self._do("stopping to listen", lambda: stop_listening(means.wheres))
@@ -319,7 +450,8 @@ class Driver:
         if self._means is None or self._means.listener is None:
             return 0
         self._let_handshakes_end(self._means)
-        connections = len(self._gauge.peers())
+        self._peers_told = frozenset(self._gauge.peers())
+        connections = len(self._peers_told)
         pushed = self._means.listener.rotate()
         if not pushed.wait(STEP_TIMEOUT):
             self._failed("rotating", TimeoutError(self._means.listener.refusal or "the Listener was not taken in time"))
@@ -373,20 +505,24 @@ class Driver:
 
     def _conclude(self, previous: State, reason: str, now: float) -> None:
         self._account.entered(State.STOPPED, now)
+        self._do("ending the look at the pod's own endpoint", self._outlook.end)
         report = self._settled_report()
         with self._lock:
-            self.state = State.STOPPED
+            self.state, self._since = State.STOPPED, now
             self._report = report
             finals, self._finals = self._finals, []
             while not self._inbox.empty():
-                if (left := self._inbox.get()) is not None:
+                if isinstance(left := self._inbox.get(), _Request):
                     left.done.set_result(0)
         self._crew.emit(events.StateChanged(previous, State.STOPPED, reason, now))
         self._crew.emit(events.Drained(report))
         for future in finals:
             if future.set_running_or_notify_cancel():
                 future.set_result(report)
-        self._held = None
+        self._hold.stopped()
+        if self._hold.holds:
+            self._crew.emit(events.Held(self._account.reason, now))
+        self._server = None
 
     def _settled_report(self) -> DrainReport:
         goaway = "lossless" if self._lossless else "classic"

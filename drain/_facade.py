@@ -12,11 +12,13 @@ from typing import Any
 
 import grpc
 
+from drain import events
 from drain._admin.server import Admin
 from drain._blueprint import Blueprint
 from drain._core.lifecycle import REFUSED, Input
 from drain._driver import Crew, Driver
 from drain._grpc.listening import written
+from drain._outlook import Look
 from drain._subscribers import Callback, Subscribers
 from drain.errors import CapabilityError, ConfigurationError, DrainError
 from drain.events import State
@@ -31,8 +33,11 @@ class Facade:
         self._blueprint = blueprint
         self._admin = admin
         self._subscribers = Subscribers()
-        self._driver = Driver(blueprint.policy, crew, blueprint.ledger)
+        self._driver = Driver(blueprint.policy, crew, blueprint.ledger, _look)
         weakref.finalize(self, self._driver.dismiss).atexit = False
+        if (ages := blueprint.home.ages) is not None:
+            weakref.finalize(self, ages.stop).atexit = False
+            self._driver.report().add_done_callback(lambda _: ages.stop())
         self._lock = threading.RLock()  # reentrant: a signal handler may call drain() while the main thread is in here
         self._begun = False
         self._abandoned = False  # drained before it was started
@@ -112,7 +117,7 @@ class Facade:
 
     def _leave(self, reason: str, *, announce: bool = True, hold: bool = False) -> None:
         what = Input.DRAIN if announce and self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
-        self._driver.hold(hold)
+        self._driver.hold.want(hold)
         with self._lock:
             never_ran = not self._begun and not self._abandoned
             self._abandoned = self._abandoned or never_ran
@@ -125,7 +130,10 @@ class Facade:
     def _opened(self) -> None:
         """The server listens: whoever may ask can ask now."""
         if self._admin:
-            Admin.register(Subject(self), self._subscribers.tell)
+            try:
+                Admin.register(Subject(self), self._subscribers.tell)
+            except Exception as error:  # whatever it is: a server must run that would run without it
+                self._subscribers.tell(events.FallbackTaken("the admin socket", "none", str(error), "report it"))
 
     def _refuse(self, what: Input) -> None:
         """Raise for what cannot be done now."""
@@ -133,6 +141,12 @@ class Facade:
             raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
         if what is Input.ROTATE and self.goaway != "lossless":
             raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
+
+
+def _look(changed: Callable[[], None]) -> Look | None:
+    from drain._kube.own_endpoint import look  # noqa: PLC0415 - nothing of Kubernetes is loaded before a drain needs it
+
+    return look(changed)
 
 
 class Subject:

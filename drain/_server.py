@@ -42,15 +42,21 @@ class Server(Facade, grpc.Server):
     """
 
     def __init__(
-        self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]], bool], grpc.Server], guard: SyncGuard
+        self,
+        blueprint: Blueprint,
+        make: Callable[[list[tuple[str, Any]], bool], grpc.Server],
+        guard: SyncGuard,
+        *,
+        admin: bool,
     ) -> None:
-        super().__init__(blueprint, _Crew(self))
+        super().__init__(blueprint, _Crew(self), admin=admin)
         self._make, self._guard = make, guard
         self._health: SyncHealth | None = None
-        self._stopped = threading.Event()
-        self._draining = threading.Event()
-        stopped = self._stopped  # the callback must not know the server: it would keep it alive
+        self._stopped, self._freed = threading.Event(), threading.Event()
+        self._draining = blueprint.home.draining
+        stopped, freed = self._stopped, self._freed  # the callbacks must not know the server: they would keep it alive
         self._driver.report().add_done_callback(lambda _: stopped.set())
+        self._driver.hold.freed().add_done_callback(lambda _: freed.set())
 
     # What a grpc.Server does.
 
@@ -68,6 +74,7 @@ class Server(Facade, grpc.Server):
             self._driver.abandon(Input.START_FAILED, f"start failed: {error}")
             raise
         self._driver.started(means)
+        self._opened()
 
     def _start(self) -> Means:
         blueprint, emit = self._blueprint, self._subscribers.tell
@@ -115,14 +122,15 @@ class Server(Facade, grpc.Server):
             never_ran = threading.Event()
             never_ran.set()
             return never_ran
+        self._driver.hold.want(False)
         self._driver.request(Input.LEAVE, "stop()", deadline=time.monotonic() + (grace or 0.0))
         if grace is None:
             _wait(self._stopped)
         return self._stopped
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
-        """As in grpc: True if `timeout` seconds (None: no limit) passed first."""
-        return not _wait(self._stopped, timeout)
+        """As in grpc: True if `timeout` seconds (None: no limit) passed first. Held after a preStop hook, as `run()` is."""
+        return not _wait(self._freed, timeout)
 
     # What drain adds.
 
@@ -130,7 +138,8 @@ class Server(Facade, grpc.Server):
         """Start unless started, serve until SIGTERM or SIGINT (or a drain begun elsewhere), drain, and return the report.
 
         SIGINT skips announcing. A second signal forces the end: calls are cancelled, the handlers of before are back, and the
-        signal is raised again. Main thread only.
+        signal is raised again. After a drain that a preStop hook or `drain drain` began it waits for SIGTERM: a container
+        whose process ends under a running hook counts as failed. Main thread only.
         """
         return run(self)
 
@@ -249,6 +258,8 @@ def server(
     health: bool = True,
     health_address: str | None = None,
     load_report: bool = False,
+    connection_ages: bool = False,
+    admin: bool = True,
 ) -> Server:
     """A server as `grpc.server` makes it, that can leave without losing a call.
 
@@ -263,6 +274,9 @@ def server(
             `maximum_concurrent_rpcs` turns calls away. None: no such address.
         load_report: tell clients with each call how busy the server is (ORCA, gRFC A51: the trailing metadatum
             `endpoint-load-metrics-bin`), for their `load_balancing="weighted_round_robin"`. False costs nothing.
+        connection_ages: note when connections begin, for `drain.connection_age_left(context)`: a thread that looks once a second.
+            False costs nothing.
+        admin: open the admin socket, which the preStop hook and `drain status` speak to. False: they cannot see this server.
 
     Raises: ConfigurationError for what cannot work.
     """
@@ -270,12 +284,13 @@ def server(
         raise ConfigurationError(XDS_REFUSED)
     guard = SyncGuard()
     blueprint = Blueprint("sync", watch_sync, guard, keepalive=keepalive, policy=policy, options=options,
-                          health=health, health_address=health_address, load_report=load_report)  # fmt: skip
+                          health=health, health_address=health_address, load_report=load_report,
+                          connection_ages=connection_ages)  # fmt: skip
 
     def make(arguments: list[tuple[str, Any]], lossless: bool) -> grpc.Server:
         return grpc.server(thread_pool, None, interceptors, arguments, maximum_concurrent_rpcs, compression, lossless)
 
-    made = Server(blueprint, make, guard)
+    made = Server(blueprint, make, guard, admin=admin)
     if health:
         made._serve_health()
     made.add_generic_rpc_handlers(handlers or ())
@@ -296,12 +311,13 @@ def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
     mailbox = Mailbox()
     with contextlib.closing(mailbox), Signals(mailbox) as signals:
         reports = [server._driver.report() for server in servers]
-        for report in reports:
-            report.add_done_callback(lambda _: mailbox.put(None))
+        ends = [server._driver.hold.freed() for server in servers]
+        for end in ends:
+            end.add_done_callback(lambda _: mailbox.put(None))
         try:
             _start_all(servers)
             asked = False
-            while not all(report.done() for report in reports):
+            while not all(end.done() for end in ends):
                 number = mailbox.get()
                 if number is not None and asked:
                     _force(servers, signals, number)

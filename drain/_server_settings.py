@@ -18,6 +18,7 @@ GoawayMode: TypeAlias = Literal["auto", "require", "classic"]
 
 _ANNOUNCE_DELAY = 5.0
 _DRAIN_TIMEOUT = 20.0
+_NEVER_SO_LONG = "announcing could not last so long"
 _ROUNDING = 1e-9  # 0.1 + 0.2 is no contradiction to 0.3
 
 
@@ -138,8 +139,8 @@ class RebalancePolicy(Settings):
     """How a server spreads its connections when its service has grown: each one gets a GOAWAY, once, and reconnects.
 
     For clients that know nothing of endpoints: behind a layer-4 balancer they would stay on the old pods until
-    `max_connection_age`. Opt-in (`DrainPolicy.rebalance`), because it needs a standing watch of the endpoints in each pod. Off without
-    lossless GOAWAY. Immutable, so safe to share between servers and threads. Durations: see the module.
+    `max_connection_age`. Opt-in (`DrainPolicy.rebalance`), because it needs a standing watch of the endpoints in each pod. Off
+    without lossless GOAWAY. Immutable, so safe to share between servers and threads. Durations: see the module.
 
     Raises `ConfigurationError` for a value out of range.
     """
@@ -151,6 +152,8 @@ class RebalancePolicy(Settings):
         None,
         "Whose endpoints are followed, as a client would name them: `kubernetes:///geoipd:9200`.",
         none="the services that have this pod",
+        pattern=r"[a-z][a-z0-9+.-]*:[^\x00-\x1f\x7f]+",
+        expects='a target with its scheme, such as "kubernetes:///geoipd:9200"',
     )
     spread: Seconds = duration(
         10.0, "The rotation comes at a random moment within this time, so that servers do not rotate all at once."
@@ -203,8 +206,8 @@ class DrainPolicy(Settings):
     announce_delay: Seconds = duration(
         _ANNOUNCE_DELAY, "Classic: announcing lasts this long, since there is no GOAWAY to observe by."
     )
-    """Never longer than `announce_timeout`: see `classic_announcement`. Not used with lossless GOAWAY, nor where the pod's own
-    endpoint can be seen: then `settle` counts."""
+    """Never longer than `announce_timeout`: see `classic_announcement`. Not used with lossless GOAWAY, nor where the pod's
+    own endpoint can be seen: then `settle` counts."""
 
     watch_endpoint: bool = setting(
         "flag",
@@ -282,16 +285,16 @@ class DrainPolicy(Settings):
         for lesser, greater, reason in self._ORDERED:
             bound = getattr(self, greater)
             if (value := getattr(self, lesser)) is not None and value > bound:
-                return self._too_long(lesser, greater, bound, reason)
+                return self._too_long(lesser, self._told(greater), bound, reason)
         if (contradiction := self._budget_contradiction()) is not None:
             return contradiction
         finishing = self.finishing_time
         if self.stream_grace is not None and self.stream_grace > finishing:
             reason = "streams are cancelled at drain_timeout, so the grace would never act"
-            return self._too_long("stream_grace", "drain_timeout", finishing, reason)
+            return self._too_long("stream_grace", self._finishing_told, finishing, reason)
         if self.quiet_period > finishing / 2:
             reason = "it may take half of drain_timeout at most, the rest is for calls in flight"
-            return self._too_long("quiet_period", "drain_timeout", finishing / 2, reason)
+            return self._too_long("quiet_period", self._finishing_told, finishing / 2, reason)
         return self._announcing_contradiction() if self.announce_timeout else None
 
     def _budget_contradiction(self) -> str | None:
@@ -318,10 +321,10 @@ class DrainPolicy(Settings):
     def _announcing_contradiction(self) -> str | None:
         limit = self.announce_timeout
         if self.announce_min > limit:
-            return self._too_long("announce_min", "announce_timeout", limit, "announcing could not last so long")
+            return self._too_long("announce_min", self._told("announce_timeout"), limit, _NEVER_SO_LONG)
         # The default gives way (classic_announcement), so that a short announce_timeout alone is no error.
         if self.announce_delay > max(limit, _ANNOUNCE_DELAY):
-            return self._too_long("announce_delay", "announce_timeout", limit, "announcing could not last so long")
+            return self._too_long("announce_delay", self._told("announce_timeout"), limit, _NEVER_SO_LONG)
         if limit < self.rotation_interval + self.return_window:
             return (
                 f"{self._told('announce_timeout')} has no room for two rotations ({self._told('rotation_interval')}, "
@@ -330,8 +333,12 @@ class DrainPolicy(Settings):
             )
         return None
 
+    @property
+    def _finishing_told(self) -> str:
+        return f"drain_timeout={text(self.finishing_time)}"
+
     def _too_long(self, lesser: str, greater: str, bound: float, reason: str) -> str:
         return (
-            f"{self._told(lesser)} is too long for {self._told(greater)}: {reason}. "
-            f"Lower {lesser} to {text(bound)} at most, or raise {greater}."
+            f"{self._told(lesser)} is too long for {greater}: {reason}. "
+            f"Lower {lesser} to {text(bound)} at most, or raise {greater.partition('=')[0]}."
         )

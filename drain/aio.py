@@ -21,6 +21,8 @@ from drain import events
 from drain._aio_channels import insecure_channel, secure_channel
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
 from drain._core.lifecycle import Input
+from drain._draining import aio_draining as draining
+from drain._draining import connection_age_left
 from drain._driver import STEP_TIMEOUT, Means
 from drain._facade import Facade
 from drain._grpc.handlers import watch_async
@@ -33,7 +35,15 @@ from drain.errors import ConfigurationError
 from drain.events import State
 from drain.report import DrainReport
 
-__all__ = ["Server", "insecure_channel", "run", "secure_channel", "server"]
+__all__ = [
+    "Server",
+    "connection_age_left",
+    "draining",
+    "insecure_channel",
+    "run",
+    "secure_channel",
+    "server",
+]
 
 
 class Server(Facade, grpc.aio.Server):
@@ -43,16 +53,18 @@ class Server(Facade, grpc.aio.Server):
     outside of a running loop, and belongs to the loop in which it is started. `drain` and `state` may be used from any thread.
     """
 
-    def __init__(self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]]], Any], guard: AsyncGuard) -> None:
+    def __init__(
+        self, blueprint: Blueprint, make: Callable[[list[tuple[str, Any]]], Any], guard: AsyncGuard, *, admin: bool
+    ) -> None:
         self._crew = _Crew(self)
-        super().__init__(blueprint, self._crew)
+        super().__init__(blueprint, self._crew, admin=admin)
         self._make, self._guard = make, guard
         self._loop: asyncio.AbstractEventLoop | None = None
         self._health: AsyncHealth | None = None
-        self._draining = asyncio.Event()
+        self._draining = blueprint.home.aio_draining or asyncio.Event()
         self._ended = asyncio.Event()
         crew, ended = self._crew, self._ended  # the callback must not know the server: it would keep it alive
-        self._driver.report().add_done_callback(lambda _: crew._call(ended.set))
+        self._driver.hold.freed().add_done_callback(lambda _: crew._call(ended.set))
 
     # What a grpc.aio.Server does.
 
@@ -71,6 +83,7 @@ class Server(Facade, grpc.aio.Server):
             self._driver.abandon(Input.START_FAILED, f"start failed: {error}")
             raise
         self._driver.started(means)
+        self._opened()
 
     async def _start(self) -> Means:
         blueprint, emit = self._blueprint, self._crew.emit
@@ -127,11 +140,12 @@ class Server(Facade, grpc.aio.Server):
         """
         if self._begun:
             report = self._driver.report()
+            self._driver.hold.want(False)
             self._driver.request(Input.LEAVE, "stop()", deadline=time.monotonic() + (grace or 0.0))
             await asyncio.wrap_future(report)
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
-        """As in grpc: True if `timeout` seconds (None: no limit) passed first."""
+        """As in grpc: True if `timeout` seconds (None: no limit) passed first. Held after a preStop hook, as `run()` is."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
@@ -145,7 +159,8 @@ class Server(Facade, grpc.aio.Server):
         """Start unless started, serve until SIGTERM or SIGINT (or a drain begun elsewhere), drain, and return the report.
 
         SIGINT skips announcing. A second signal forces the end: calls are cancelled, the handlers of before are back, and the
-        signal is raised again. Main thread only.
+        signal is raised again. After a drain that a preStop hook or `drain drain` began it waits for SIGTERM: a container
+        whose process ends under a running hook counts as failed. Main thread only.
         """
         return await run(self)
 
@@ -224,7 +239,9 @@ class _Crew:
             self._on_loop(health.flip(leaving))
 
     def tell_handlers(self) -> None:
-        self._call(self.hold()._draining.set)
+        held = self.hold()
+        held._blueprint.home.draining.set()  # for handlers on the migration thread pool
+        self._call(held._draining.set)
 
     def end_watches(self) -> None:
         if (health := self.hold()._health) is not None:
@@ -297,6 +314,8 @@ def server(
     health: bool = True,
     health_address: str | None = None,
     load_report: bool = False,
+    connection_ages: bool = False,
+    admin: bool = True,
 ) -> Server:
     """A server as `grpc.aio.server` makes it, that can leave without losing a call.
 
@@ -311,6 +330,9 @@ def server(
             `maximum_concurrent_rpcs` turns calls away. None: no such address.
         load_report: tell clients with each call how busy the server is (ORCA, gRFC A51: the trailing metadatum
             `endpoint-load-metrics-bin`), for their `load_balancing="weighted_round_robin"`. False costs nothing.
+        connection_ages: note when connections begin, for `drain.aio.connection_age_left(context)`: a thread that looks once a
+            second. False costs nothing.
+        admin: open the admin socket, which the preStop hook and `drain status` speak to. False: they cannot see this server.
 
     Raises: ConfigurationError for what cannot work.
     """
@@ -318,14 +340,15 @@ def server(
         raise ConfigurationError(XDS_REFUSED)
     guard = AsyncGuard()
     blueprint = Blueprint("aio", watch_async, guard, keepalive=keepalive, policy=policy, options=options,
-                          health=health, health_address=health_address, load_report=load_report)  # fmt: skip
+                          health=health, health_address=health_address, load_report=load_report,
+                          connection_ages=connection_ages)  # fmt: skip
 
     def make(arguments: list[tuple[str, Any]]) -> Any:
         return grpc.aio.server(
             migration_thread_pool, None, interceptors, arguments, maximum_concurrent_rpcs, compression
         )
 
-    made = Server(blueprint, make, guard)
+    made = Server(blueprint, make, guard, admin=admin)
     if health:
         made._serve_health()
     made.add_generic_rpc_handlers(handlers or ())
@@ -347,12 +370,13 @@ async def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
     loop = asyncio.get_running_loop()
     mailbox: asyncio.Queue[signal.Signals | None] = asyncio.Queue()
     with LoopSignals(loop, mailbox.put_nowait) as signals:
-        reports = asyncio.gather(*(asyncio.wrap_future(server._driver.report()) for server in servers))
-        reports.add_done_callback(lambda _: mailbox.put_nowait(None))
+        reports = [server._driver.report() for server in servers]
+        ends = asyncio.gather(*(asyncio.wrap_future(server._driver.hold.freed()) for server in servers))
+        ends.add_done_callback(lambda _: mailbox.put_nowait(None))
         try:
             await _start_all(servers)
             asked = False
-            while not reports.done():
+            while not ends.done():
                 number = await mailbox.get()
                 if number is not None and asked:
                     await _force(servers, signals, number)
@@ -361,12 +385,12 @@ async def run(*servers: Server) -> DrainReport | tuple[DrainReport, ...]:
                     for server in servers:
                         server._leave(number.name, announce=number != signal.SIGINT)
         except BaseException as error:
-            reports.cancel()
+            ends.cancel()
             for server in servers:
                 server._leave(f"{type(error).__name__} in run()", announce=False)
             await asyncio.gather(*(server.stop(0) for server in servers))
             raise
-    done = tuple(reports.result())
+    done = tuple(report.result() for report in reports)
     return done[0] if len(done) == 1 else done
 
 

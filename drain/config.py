@@ -1,4 +1,4 @@
-"""Settings of servers (`ServerKeepalive`, `DrainPolicy`, `RebalancePolicy`) and of clients (`ClientPolicy` and its parts): the public names.
+"""The public names of settings, of servers (`ServerKeepalive`, `DrainPolicy`, `RebalancePolicy`) and of clients (`ClientPolicy`).
 
 All are frozen and checked when they are made, so a wrong value fails where it was written and not at the first SIGTERM.
 

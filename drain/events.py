@@ -79,20 +79,56 @@ class Rotated:
 
 
 @dataclass(frozen=True, slots=True)
-class CallersReturned:
-    """What a rotation showed: new calls (health and reflection apart) that came after it, within the return window."""
+class Rebalanced:
+    """The service has grown, by `added` ready endpoints to `total`: so many connections were told to go elsewhere, once."""
 
-    rotation: int
-    calls: int
+    added: int
+    total: int
+    connections: int
     at: float
 
 
 @dataclass(frozen=True, slots=True)
+class CallersReturned:
+    """What a rotation showed: new calls (health and reflection apart) and connections that came after it."""
+
+    rotation: int
+    calls: int
+    at: float
+    connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AnnouncingEnded:
-    """`why`: "nobody came back", "announce_timeout", "announce_delay", "skipped" or "forced"."""
+    """`why`: "nobody came back", "endpoint left", "announce_timeout", "announce_delay", "skipped" or "forced"."""
 
     why: str
     rotations: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSeen:
+    """What the cluster says of this pod's own endpoint: `standing` is "listed", "left" or "unknown", `why` the details."""
+
+    standing: str
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetShortened:
+    """The pod is killed sooner than its manifest says, `left` seconds from now: announcing and finishing share what there is."""
+
+    left: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Drained on behalf of a preStop hook or `drain drain`: `run()` waits for SIGTERM before it returns."""
+
+    reason: str
     at: float
 
 
@@ -211,8 +247,12 @@ Event: TypeAlias = (
     | FallbackTaken
     | OptionOverridden
     | Rotated
+    | Rebalanced
     | CallersReturned
     | AnnouncingEnded
+    | EndpointSeen
+    | BudgetShortened
+    | Held
     | CallsCancelled
     | PeersCut
     | Drained

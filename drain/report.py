@@ -6,10 +6,16 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class RotationReport:
-    """One rotation while announcing: how many connections were told, how many new calls came back after it."""
+    """One rotation while announcing: how many connections were told, and what came back after it.
+
+    Attributes:
+        connections: told to go. calls_returned: calls that began after it. connections_returned: opened after it (those of
+            health probes among them).
+    """
 
     connections: int
     calls_returned: int
+    connections_returned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,11 @@ class DrainReport:
         reason: what began the drain: "SIGTERM", "SIGINT", or the text given to `drain()`.
         goaway: "lossless" or "classic".
         phases: seconds spent in "announcing", "closing" and "finishing".
-        announcing_ended: what ended the wait: "nobody came back", "announce_timeout", "announce_delay", "skipped", "forced".
+        announcing_ended: what ended the wait: "nobody came back", "endpoint left" (it was waited for when nobody came back any
+            more; in the classic way `settle` after it), "announce_timeout", "announce_delay", "skipped", "forced".
+        endpoint: what the cluster said of this pod's own endpoint when announcing ended, or why nobody knows; empty: not in
+            a pod.
+        budget: seconds that the drain was given in all; None: no `terminationGracePeriodSeconds` was known.
         rotations: one entry for each GOAWAY round while announcing.
         in_flight_at_start: calls in flight when the drain began.
         finished: calls that ended by themselves between the beginning of the drain and its end.
@@ -39,6 +49,8 @@ class DrainReport:
     goaway: str
     phases: Mapping[str, float]
     announcing_ended: str
+    endpoint: str = ""
+    budget: float | None = None
     rotations: tuple[RotationReport, ...] = ()
     in_flight_at_start: int = 0
     finished: int = 0
@@ -68,14 +80,18 @@ class DrainReport:
     def text(self) -> str:
         """The report as a few lines for people."""
         phases = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self.phases.items())
-        came_back = " ".join(str(r.calls_returned) for r in self.rotations) or "-"
+        calls = " ".join(str(r.calls_returned) for r in self.rotations) or "-"
+        connections = " ".join(str(r.connections_returned) for r in self.rotations) or "-"
         lines = [
             str(self),
             f"  phases      {phases}",
-            f"  announcing  {self.announcing_ended}; {len(self.rotations)} rotations; calls that came back: {came_back}",
+            f"  announcing  {self.announcing_ended}; {len(self.rotations)} rotations; calls that came back: {calls}; "
+            f"connections: {connections}",
             f"  in flight   {self.in_flight_at_start} at the start, {self.finished} finished, {self.cancelled} cancelled",
             f"  afterwards  {self.calls_after_goaway} calls begun after GOAWAY (served), {self.refused} refused",
         ]
+        lines += [f"  endpoint    {self.endpoint}"] if self.endpoint else []
+        lines += [f"  budget      {self.budget:.1f} s"] if self.budget is not None else []
         lines += [f"  cancelled   {method}: {calls}" for method, calls in self.cancelled_by_method.items()]
         lines += [f"  peer left   {peer}" for peer in self.peers_left]
         lines += [f"  error       {error}" for error in self.errors]

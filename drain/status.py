@@ -16,6 +16,7 @@ class ServerStatus:
         state: where it stands. since: seconds in that state.
         reason: what began the drain; empty before.
         time_left: until the drain is over at the latest; None: it does not drain, or nobody knows.
+        longest: how long a drain may take in all.
         in_flight: calls not yet ended. in_flight_by_method: those whose handler is at work, as far as the method is known.
         peers: the other ends of its connections.
         goaway, goaway_reason: "lossless" or "classic", and why.
@@ -30,6 +31,7 @@ class ServerStatus:
     since: float
     reason: str = ""
     time_left: float | None = None
+    longest: float = 0.0
     in_flight: int = 0
     in_flight_by_method: Mapping[str, int] = field(default_factory=dict)
     peers: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """The one time budget of a drain: announcing, finishing and a reserve within `terminationGracePeriodSeconds`. Pure.
 
-Kubernetes counts from the beginning of the preStop hook and kills at the end, whatever is in flight. So the drain is over `reserve`
-seconds earlier. What was configured fits (the settings are refused otherwise), but the pod may be given less than its manifest says:
-`kubectl delete --grace-period`, an eviction. Then what is left is shared in the same proportion.
+Kubernetes counts from the beginning of the preStop hook and kills at the end, whatever is in flight. So the drain is over
+`reserve` seconds earlier. What was configured fits (the settings are refused otherwise), but the pod may be given less than its
+manifest says: `kubectl delete --grace-period`, an eviction. Then what is left is shared in the same proportion.
 """
 
 # Of a grace that turns out short the reserve takes this share at most: the calls need it more.
@@ -13,8 +13,8 @@ class Budget:
     """How long the phases of one drain may take. Times are seconds of one monotonic clock.
 
     Args:
-        began: when the drain began. announcing, finishing, reserve: as configured. grace: until the pod is killed, from `began` on;
-            None: not known.
+        began: when the drain began. announcing, finishing, reserve: as configured. grace: until the pod is killed, from
+            `began` on; None: not known.
     """
 
     def __init__(
@@ -23,9 +23,13 @@ class Budget:
         self._began, self._announcing, self._finishing, self._reserve = began, announcing, finishing, reserve
         self.announce_until = began + announcing
         self.over: float | None = None  # when the drain must be over at the latest; None: no bound but the sum
-        self.shortened = False
         if grace is not None:
             self.over = began + grace - reserve
+
+    @property
+    def total(self) -> float | None:
+        """Seconds in all; None: no bound but the sum."""
+        return None if self.over is None else self.over - self._began
 
     def told(self, now: float, left: float) -> bool:
         """The pod is killed `left` seconds from now. True if that is sooner than was known before.
@@ -36,7 +40,7 @@ class Budget:
         over = now + max(0.0, left) - min(self._reserve, _MOST_RESERVE * grace)
         if over >= (self.over if self.over is not None else self._began + self._announcing + self._finishing):
             return False
-        self.over, self.shortened = over, True
+        self.over = over
         whole = self._announcing + self._finishing
         share = self._announcing / whole if whole else 0.0
         self.announce_until = min(self.announce_until, self._began + (over - self._began) * share)

@@ -6,7 +6,7 @@ Each phase answers `step(now, ...)` with what to do next: `Wait` until a time (a
 **Leaving by observation** (Announcing): a rotation sends GOAWAY to everybody while the server goes on accepting, so it costs no
 call and asks a question: who still comes here? Whoever's balancer has not yet learned that we are leaving comes back and is
 served; when nobody comes back, everybody knows, and closing is safe. It needs no permission and no knowledge of what is in
-front.
+front. But who calls more seldom than the window is long is not seen: so where Kubernetes may be asked, it is, too.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ Step: TypeAlias = Wait | Rotate | Over
 
 
 class Announcing:
-    """Rotate until nobody comes back.
+    """Rotate until nobody comes back, and until no service lists this pod any more, as far as that can be seen.
 
     Args:
         now: when announcing began. at_least, at_most: bounds of the whole phase. interval: between rotations. window: how long
@@ -54,6 +54,7 @@ class Announcing:
     def __init__(self, now: float, *, at_least: float, at_most: float, interval: float, window: float) -> None:
         self._earliest = now + at_least
         self._latest = now + at_most
+        self._endpoint_waited_for = False
         self._interval = interval
         self._window = window
         self._deaf = min(DEAF, window / 2)
@@ -68,16 +69,25 @@ class Announcing:
         """Rotations made so far."""
         return len(self.returned)
 
+    def end_by(self, latest: float) -> None:
+        """There is less time than was thought: the phase is over at `latest` at the latest."""
+        self._latest = min(self._latest, latest)
+        self._earliest = min(self._earliest, self._latest)
+
     def rotated(self, now: float) -> None:
         """A rotation was carried out: every open connection has been sent its GOAWAY."""
         self._rotated_at, self._before, self._came = now, None, 0
         self.returned.append(0)
 
-    def step(self, now: float, begun: int, reached: int = 0) -> Step:
-        """`begun`: calls begun so far, `reached`: those whose handler was called; health and reflection apart.
+    def step(self, now: float, begun: int, reached: int = 0, *, listed: bool | None = None) -> Step:
+        """What to do now.
 
-        Only differences matter, and the greater counts: `begun` knows calls that wait for a worker, but may have been too
-        high a moment ago.
+        Only differences of the counts matter, and the greater counts: `begun` knows calls that wait for a worker, but may have
+        been too high a moment ago.
+
+        Args:
+            begun: calls begun so far. reached: those whose handler was called; health and reflection apart.
+            listed: whether some service still lists this pod's endpoint; None: that cannot be seen, and counts for nothing.
         """
         if self._rotated_at is None:
             return Rotate() if now < self._latest else Over("announce_timeout")
@@ -90,8 +100,11 @@ class Announcing:
         heard_until = self._listened_from + self._window - self._deaf
         if now < heard_until:
             return Wait(min(heard_until, self._latest))
-        if self._came == 0 and self.rotations >= AT_LEAST_ROTATIONS:
-            return Over("nobody came back") if now >= self._earliest else Wait(min(self._earliest, self._latest))
+        quiet = self._came == 0 and self.rotations >= AT_LEAST_ROTATIONS
+        if quiet and (now < self._earliest or not listed):
+            why = "endpoint left" if self._endpoint_waited_for else "nobody came back"
+            return Over(why) if now >= self._earliest else Wait(min(self._earliest, self._latest))
+        self._endpoint_waited_for = quiet
         again = self._rotated_at + self._interval
         return Rotate() if now >= again else Wait(min(again, self._latest))
 
@@ -103,20 +116,47 @@ class Announcing:
 
 
 class FixedAnnouncing:
-    """The classic way: without GOAWAY nobody can be asked, so a fixed time passes."""
+    """The classic way: without GOAWAY nobody can be asked.
+
+    Where this pod's own endpoint can be seen the phase is over `settle` after every service has taken it out (kube-proxy follows
+    within a second or two); where it cannot, a fixed time passes.
+
+    Args:
+        now: when announcing began. delay: the fixed time. settle: after the endpoint has left. at_least, at_most: bounds.
+    """
 
     rotations = 0
 
-    def __init__(self, now: float, *, delay: float) -> None:
-        self._until = now + delay
+    def __init__(
+        self, now: float, *, delay: float, settle: float = 0.0, at_least: float = 0.0, at_most: float | None = None
+    ) -> None:
+        self._latest = now + (delay if at_most is None else at_most)
+        self._earliest, self._fixed, self._settle = now + at_least, now + delay, settle
+        self._left_at: float | None = None
         self.returned: list[int] = []
+
+    def end_by(self, latest: float) -> None:
+        """There is less time than was thought: the phase is over at `latest` at the latest."""
+        self._latest = min(self._latest, latest)
 
     def rotated(self, now: float) -> None:
         """Never asked for here."""
 
-    def step(self, now: float, begun: int, reached: int = 0) -> Step:
-        """Over when the delay has passed, whatever is observed."""
-        return Over("announce_delay") if now >= self._until else Wait(self._until)
+    def step(self, now: float, begun: int, reached: int = 0, *, listed: bool | None = None) -> Step:
+        """See `Announcing.step`; calls say nothing here."""
+        if listed is not False:
+            self._left_at = None
+        elif self._left_at is None:
+            self._left_at = now
+        if listed is None:
+            until, why = self._fixed, "announce_delay"
+        elif self._left_at is not None:
+            until, why = max(self._left_at + self._settle, self._earliest), "endpoint left"
+        else:
+            until, why = self._latest, "announce_timeout"
+        if self._latest < until:
+            until, why = self._latest, "announce_timeout"
+        return Over(why) if now >= until else Wait(until)
 
 
 class Closing:

@@ -19,6 +19,7 @@ from drain.config import (
     ClientPolicy,
     DrainPolicy,
     OutlierDetection,
+    RebalancePolicy,
     RetryPolicy,
     ServerKeepalive,
     Setting,
@@ -29,7 +30,15 @@ from drain.errors import ConfigurationError, DrainError
 
 OWNERS: dict[str, Callable[..., Any]] = {
     each.__name__: each
-    for each in (ServerKeepalive, DrainPolicy, ClientPolicy, RetryPolicy, OutlierDetection, ClientKeepalive)
+    for each in (
+        ServerKeepalive,
+        DrainPolicy,
+        RebalancePolicy,
+        ClientPolicy,
+        RetryPolicy,
+        OutlierDetection,
+        ClientKeepalive,
+    )
 }
 SETTINGS = tuple(settings_table())
 DURATIONS = tuple(s for s in SETTINGS if s.kind == "duration")
@@ -62,6 +71,15 @@ ANOTHER: dict[str, tuple[str, Any]] = {
     "quiet_period": ("1s", 1.0),
     "drain_timeout": ("1h", 3600.0),
     "stream_grace": ("10s", 10.0),
+    "watch_endpoint": ("no", False),
+    "settle": ("1500ms", 1.5),
+    "termination_grace_period": ("1m", 60.0),
+    "reserve": ("5s", 5.0),
+    "rebalance": ("default", RebalancePolicy()),
+    "target": ("kubernetes:///geoipd:9200", "kubernetes:///geoipd:9200"),
+    "spread": ("20s", 20.0),
+    "still": ("1s", 1.0),
+    "min_interval": ("5m", 300.0),
     "load_balancing": ("Pick_First", "pick_first"),
     "hash_header": ("x-user", "x-user"),
     "retry": ("default", RetryPolicy()),
@@ -146,7 +164,12 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "return_window": 0.3,
         "announce_delay": 5.0,
         "quiet_period": 0.5,
-        "drain_timeout": 20.0,
+        "watch_endpoint": True,
+        "settle": 2.0,
+        "drain_timeout": None,
+        "termination_grace_period": None,
+        "reserve": 2.0,
+        "rebalance": None,
         "stream_grace": None,
     }
 
@@ -347,7 +370,7 @@ def test_goaway_is_one_of_three(wrong: Any) -> None:
 
 
 def test_settings_are_comparable_by_what_is_stored() -> None:
-    policy = DrainPolicy(drain_timeout="20s")
+    policy = DrainPolicy(announce_timeout="8s")
     assert policy == DrainPolicy()
     assert hash(policy) == hash(DrainPolicy())
     assert policy != DrainPolicy(drain_timeout=21)
@@ -392,6 +415,18 @@ def test_a_configuration_error_is_a_drain_error_and_a_value_error() -> None:
         (DrainPolicy, {"quiet_period": 11}, ("quiet_period=11 s", "drain_timeout=20 s")),
         (DrainPolicy, {"drain_timeout": 0}, ("quiet_period=0.5 s", "drain_timeout=0 s")),
         (DrainPolicy, {"stream_grace": 21}, ("stream_grace=21 s", "drain_timeout=20 s")),
+        (DrainPolicy, {"stream_grace": 6, "termination_grace_period": 15}, ("stream_grace=6 s", "drain_timeout=5 s")),
+        (DrainPolicy, {"termination_grace_period": 10}, ("termination_grace_period=10 s", "announce_timeout 8 s")),
+        (
+            DrainPolicy,
+            {"termination_grace_period": 30, "drain_timeout": 21},
+            ("termination_grace_period=30 s", "announce_timeout 8 s + drain_timeout 21 s + reserve 2 s = 31 s"),
+        ),
+        (
+            DrainPolicy,
+            {"termination_grace_period": 30, "reserve": 22},
+            ("termination_grace_period=30 s", "reserve 22 s"),
+        ),
         (
             ServerKeepalive,
             {"max_connection_age": None, "max_connection_age_grace": 30},
@@ -420,6 +455,8 @@ def test_a_contradictory_pair_names_both_values(owner: Any, values: dict[str, An
         (DrainPolicy, {"return_window": 0.5}),
         (DrainPolicy, {"drain_timeout": 0, "quiet_period": 0, "stream_grace": 0}),
         (DrainPolicy, {"stream_grace": 20, "quiet_period": 10}),
+        (DrainPolicy, {"termination_grace_period": 30, "drain_timeout": 20}),
+        (DrainPolicy, {"termination_grace_period": 2.5, "announce_timeout": 0.8, "announce_min": 0.1, "reserve": 0.5}),
         (ServerKeepalive, {"max_connection_age": None, "max_connection_idle": "24h"}),
         (ServerKeepalive, {"keepalive_time": 10, "keepalive_timeout": 20}),
         (ServerKeepalive, {"max_ping_strikes": 0, "min_recv_ping_interval_without_data": 0}),
@@ -428,6 +465,14 @@ def test_a_contradictory_pair_names_both_values(owner: Any, values: dict[str, An
 def test_what_only_looks_contradictory_is_taken(owner: Any, values: dict[str, Any]) -> None:
     """Announcing skipped: its other settings do not matter. grpc takes a keepalive_timeout above keepalive_time."""
     owner(**values)
+
+
+def test_the_grace_period_is_one_budget() -> None:
+    """What announcing and the reserve leave of it is for calls in flight; a drain_timeout that is given stays."""
+    assert DrainPolicy().finishing_time == 20
+    assert DrainPolicy(termination_grace_period=30).finishing_time == 20
+    assert DrainPolicy(termination_grace_period=60, announce_timeout=10, reserve=5).finishing_time == 45
+    assert DrainPolicy(termination_grace_period=60, drain_timeout=15).finishing_time == 15
 
 
 def test_a_short_announce_timeout_shortens_the_classic_announcement() -> None:
@@ -453,6 +498,7 @@ def test_variables_are_told_apart_by_their_prefix() -> None:
     prefixes = {
         "ServerKeepalive": "DRAIN_",
         "DrainPolicy": "DRAIN_",
+        "RebalancePolicy": "DRAIN_REBALANCE_",
         "ClientPolicy": "DRAIN_CLIENT_",
         "ClientKeepalive": "DRAIN_CLIENT_",
         "RetryPolicy": "DRAIN_CLIENT_RETRY_",
@@ -492,23 +538,24 @@ def test_none_in_any_case_is_none_where_none_is_allowed(setting: Setting) -> Non
 def test_one_variable_of_a_part_alone_makes_the_part(whole: Setting, part: Setting) -> None:
     text, value = ANOTHER_HERE.get(part.variable) or ANOTHER[part.name]
     made = OWNERS[part.owner](**beside(part))
-    before = ClientPolicy(**{whole.name: made} if beside(part) else {})
+    before = OWNERS[whole.owner](**{whole.name: made} if beside(part) else {})
     after = before.overridden_by({part.variable: text})
     assert getattr(after, whole.name) == OWNERS[part.owner](**{**beside(part), part.name: value})
-    others = [s.name for s in SETTINGS if s.owner == "ClientPolicy" and s.name != whole.name]
+    others = [s.name for s in SETTINGS if s.owner == whole.owner and s.name != whole.name]
     assert all(getattr(after, name) == getattr(before, name) for name in others)
 
 
 @each_part
 def test_a_wrong_variable_of_a_part_is_named(whole: Setting, part: Setting) -> None:
-    for before in (ClientPolicy(), ClientPolicy(**{whole.name: OWNERS[part.owner]()})):
+    owner = OWNERS[whole.owner]
+    for before in (owner(), owner(**{whole.name: OWNERS[part.owner]()})):
         assert refusal(partial(before.overridden_by, {part.variable: "soon"})).startswith(f"{part.variable}='soon'")
 
 
 @pytest.mark.parametrize("setting", NESTED, ids=lambda s: s.variable)
 @pytest.mark.parametrize("wrong", ["yes", "{}", "1", "defaults"])
 def test_a_part_as_a_whole_is_none_or_default(setting: Setting, wrong: str) -> None:
-    text = refusal(lambda: ClientPolicy().overridden_by({setting.variable: wrong}))
+    text = refusal(lambda: OWNERS[setting.owner]().overridden_by({setting.variable: wrong}))
     assert text.startswith(f"{setting.variable}={wrong!r}")
     assert setting.nested is not None
     assert f"'none', or 'default' for a {setting.nested.__name__}()" in text

@@ -156,8 +156,97 @@ class TestAnnouncing:
         assert at - listened[0].at >= window - min(DEAF, window / 2) - 1e-6
 
 
+class TestOwnEndpoint:
+    """Where it can be seen whether a service still lists this pod."""
+
+    def quiet(self, listed: Callable[[float], bool | None], **changes: float) -> list[Seen]:
+        """Nobody ever comes back; the endpoint stands as `listed(seconds)` says."""
+        announcing = Announcing(T, **{**DEFAULTS, **changes})
+        now, seen = T, []
+        for _ in range(2000):
+            step = announcing.step(now, 7, listed=listed(now - T))
+            seen.append(Seen(now, 7, step, announcing.rotations))
+            if isinstance(step, Over):
+                return seen
+            if isinstance(step, Rotate):
+                announcing.rotated(now)
+            else:
+                now = step.until
+        raise AssertionError("the phase made no progress")
+
+    def test_what_cannot_be_seen_counts_for_nothing(self) -> None:
+        assert self.quiet(lambda after: None)[-1].step == Over("nobody came back")
+
+    def test_left_before_announce_min(self) -> None:
+        """It was not what was waited for."""
+        end = self.quiet(lambda after: after < 0.3)[-1]
+        assert (end.step, end.at - T) == (Over("nobody came back"), pytest.approx(1.0))
+
+    def test_a_listed_endpoint_is_waited_for(self) -> None:
+        """Nobody comes back, and yet a service still sends here: clients that call seldom are not seen otherwise."""
+        seen = self.quiet(lambda after: after < 3.2)
+        assert seen[-1].step == Over("endpoint left")
+        assert 3.2 <= seen[-1].at - T <= 3.2 + DEFAULTS["interval"] + DEFAULTS["window"]
+
+    def test_an_endpoint_that_never_leaves(self) -> None:
+        """The bound holds."""
+        end = self.quiet(lambda after: True)[-1]
+        assert (end.step, end.at - T) == (Over("announce_timeout"), pytest.approx(8.0))
+
+    def test_one_that_is_lost_from_sight_is_waited_for_no_more(self) -> None:
+        end = self.quiet(lambda after: True if after < 2.1 else None)[-1]
+        assert isinstance(end.step, Over)
+        assert end.step.why != "announce_timeout"
+        assert end.at - T < 3
+
+    def test_less_time_than_was_thought(self) -> None:
+        announcing = Announcing(T, **DEFAULTS)
+        announcing.rotated(T)
+        announcing.end_by(T + 0.5)
+        assert announcing.step(T + 0.5, 100) == Over("announce_timeout")
+        announcing.end_by(T + 5)
+        assert announcing.step(T + 0.6, 200) == Over("announce_timeout"), "it never grows again"
+
+
 class TestFixedAnnouncing:
-    """The classic way: a delay."""
+    """The classic way: a delay, or the endpoint's leaving and `settle`."""
+
+    def seeing(self, at_least: float = 0.0) -> FixedAnnouncing:
+        return FixedAnnouncing(T, delay=5, settle=2, at_least=at_least, at_most=8)
+
+    def test_settle_counts_from_the_leaving(self) -> None:
+        announcing = self.seeing()
+        assert announcing.step(T, 0, listed=None) == Wait(T + 5)
+        assert announcing.step(T + 0.1, 0, listed=True) == Wait(T + 8)
+        assert announcing.step(T + 0.5, 0, listed=False) == Wait(T + 2.5)
+        assert announcing.step(T + 2.5, 0, listed=False) == Over("endpoint left")
+
+    def test_one_that_comes_back_begins_anew(self) -> None:
+        announcing = self.seeing()
+        announcing.step(T, 0, listed=False)
+        announcing.step(T + 1.9, 0, listed=True)
+        assert announcing.step(T + 2, 0, listed=False) == Wait(T + 4)
+
+    def test_one_that_never_leaves(self) -> None:
+        announcing = self.seeing()
+        assert announcing.step(T + 8, 0, listed=True) == Over("announce_timeout")
+
+    def test_one_that_is_lost_from_sight(self) -> None:
+        """The delay counts again, from the beginning."""
+        announcing = self.seeing()
+        announcing.step(T + 1, 0, listed=True)
+        assert announcing.step(T + 2, 0, listed=None) == Wait(T + 5)
+        assert announcing.step(T + 6, 0, listed=None) == Over("announce_delay")
+
+    def test_never_before_announce_min(self) -> None:
+        announcing = self.seeing(at_least=4)
+        assert announcing.step(T, 0, listed=False) == Wait(T + 4)
+
+    def test_less_time_than_was_thought(self) -> None:
+        announcing = self.seeing()
+        announcing.end_by(T + 1)
+        assert announcing.step(T, 0, listed=False) == Wait(T + 1)
+        assert announcing.step(T + 1, 0, listed=False) == Over("announce_timeout")
 
     @given(st.floats(0, 30), st.floats(0, 40), st.integers(0, 1000))
     def test_over_when_the_delay_has_passed(self, delay: float, passed: float, begun: int) -> None:

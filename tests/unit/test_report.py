@@ -15,7 +15,7 @@ REPORT = DrainReport(
     goaway="lossless",
     phases={"announcing": 1.0, "closing": 0.002, "finishing": 0.25},
     announcing_ended="nobody came back",
-    rotations=(RotationReport(3, 12), RotationReport(1, 0)),
+    rotations=(RotationReport(3, 12, 2), RotationReport(1, 0)),
     in_flight_at_start=4,
     finished=16,
     finished_by_method={"/a.B/C": 16},
@@ -54,7 +54,10 @@ def test_as_dict_is_json() -> None:
     """All fields, and the two that are derived."""
     told = json.loads(json.dumps(LOSSES.as_dict()))
     assert told.keys() == set(DrainReport.__dataclass_fields__) | {"duration", "clean"}
-    assert told["rotations"] == [{"connections": 3, "calls_returned": 12}, {"connections": 1, "calls_returned": 0}]
+    assert told["rotations"] == [
+        {"connections": 3, "calls_returned": 12, "connections_returned": 2},
+        {"connections": 1, "calls_returned": 0, "connections_returned": 0},
+    ]
     assert (told["clean"], told["forced"]) == (False, True)
 
 
