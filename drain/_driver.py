@@ -1,29 +1,24 @@
-"""Drives one server through its life: asks the phases when, asks the table what, and carries the effects out.
+"""Drives one server through its life: asks the phases when, asks the table what, and has it done (`_hands`).
 
 One thread for both flavours, started by the first request and never while a server merely serves. It is not the user's event
-loop on purpose: a loop that is stuck must not keep its server in the cluster. What needs the user's side (health, stop, events)
-goes through a `Crew`, and nothing is waited for without a bound: a step that fails or hangs is reported, and the drain goes on.
+loop on purpose: a loop that is stuck must not keep its server in the cluster.
 
-Longer than most modules, because it is the one place where the clock, the table and the world meet: three parts, what the servers
-call, the thread, and the carrying out.
+Longer than most modules, because it is the one place where the clock, the table and the world meet.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from drain import events
 from drain._account import Account
 from drain._core.budget import Budget
 from drain._core.lifecycle import Effect, Input, handle
 from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
-from drain._grpc.inflight import Gauge, Ledger
-from drain._grpc.listening import Where, connected, stop_listening
-from drain._grpc.lossless import Listener
+from drain._grpc.inflight import Ledger
+from drain._hands import POLL, Crew, Hands, Means
 from drain._hold import Hold
 from drain._outlook import Looking, Outlook
 from drain.config import DrainPolicy
@@ -31,36 +26,9 @@ from drain.events import State
 from drain.report import DrainReport
 from drain.status import ServerStatus
 
-STEP_TIMEOUT = 2.0  # seconds that any single step may take
-UNWIND = 1.0  # seconds that cancelled handlers get for their `finally` blocks
-CLASSIC_GRACE = 0.5  # seconds for calls that begin while grpc's own stop is under way
-HANDSHAKES = 0.3  # seconds that a rotation waits for handshakes to end
-MANY = 1000  # with more connections than this nobody counts them before a rotation
 POLL_BUSY = 0.02  # seconds between looks while calls are in flight
-POLL_IDLE = 0.005  # the same when only connections have yet to close: they do so within a round trip
 _LEAVING = frozenset({Input.DRAIN, Input.LEAVE, Input.FORCE})
 _RBAC = "a Role with list and watch on endpointslices in this namespace, or DRAIN_WATCH_ENDPOINT=false"
-
-
-class Crew(Protocol):
-    """The user's side of a server: how a flavour does what the driver asks. Every method is bounded and may raise."""
-
-    def flip_health(self, leaving: bool) -> None: ...
-    def tell_handlers(self) -> None: ...
-    def end_watches(self) -> None: ...
-    def end_streams(self, reason: str) -> None: ...
-    def stop(self, grace: float) -> None: ...  # cancels what is still in flight after grace seconds
-    def emit(self, event: events.Event) -> None: ...
-    def hold(self) -> object: ...  # the server itself: as long as somebody has it, it is not dropped
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a started server can be driven with. `listener` is None in the classic way."""
-
-    gauge: Gauge
-    listener: Listener | None
-    wheres: frozenset[Where] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +55,20 @@ class Driver:
         self._policy, self._crew, self._ledger = policy, crew, ledger
         self._outlook, self._hold = Outlook(looking), Hold()
         self._budget: Budget | None = None
-        self._succeeded = False  # by another server on the same port: health is no longer ours to flip
-        self._inbox: queue.SimpleQueue[_Request | _Nudge | None] = (
-            queue.SimpleQueue()
-        )  # reentrant: a signal handler may put
+        # Reentrant: a signal handler may put.
+        self._inbox: queue.SimpleQueue[_Request | _Nudge | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._means: Means | None = None
         self._account = Account(ledger)
+        self._hands = Hands(crew, ledger, self._account)
         self._announcing: Announcing | FixedAnnouncing | None = None
         self._closing: Closing | None = None
         self._finishing: Finishing | None = None
         self._deadline: float | None = None
         self._end_streams_at: float | None = None
-        self._rotations = 0
-        self._unfinished = 0
         self._finals: list[Future[DrainReport]] = []
         self._report: DrainReport | None = None
         self._server: object = None  # kept alive while it leaves
-        self._peers_told: frozenset[str] = frozenset()
         self._since = time.monotonic()
         self.state = State.STARTING
 
@@ -116,7 +79,7 @@ class Driver:
         # No lock is held when events go out; and before `_means` is set nobody else drives.
         self._apply(Input.STARTED, "started")
         with self._lock:
-            self._means = means
+            self._hands.means = means
             if not self._inbox.empty():
                 self._wake()
 
@@ -139,7 +102,7 @@ class Driver:
                 request.done.set_result(0)
             else:
                 self._inbox.put(request)
-                if self._means is not None:
+                if self._hands.means is not None:
                     self._wake()
         return request.done
 
@@ -174,12 +137,12 @@ class Driver:
             reason=self._account.reason,
             time_left=max(0.0, over - now) if over is not None and state.draining and running else None,
             longest=self._policy.announce_timeout + self._policy.finishing_time,
-            in_flight=self._gauge.flow().in_flight if running else 0,
+            in_flight=self._hands.gauge.flow().in_flight if running else 0,
             in_flight_by_method=self._ledger.open_by_method,
-            peers=self._gauge.peers() if running else (),
+            peers=self._hands.gauge.peers() if running else (),
             goaway=goaway,
             goaway_reason=goaway_reason,
-            rotations=self._rotations,
+            rotations=self._hands.rotations,
             endpoint=self._outlook.words,
             held=self._hold.holds,
             report=self._report,
@@ -214,7 +177,7 @@ class Driver:
                 self._observe()
                 wake = self._step()
             except Exception as error:  # the root of the thread: a bug here must not keep the server from ending
-                self._failed("driving", error)
+                self._hands.failed("driving", error)
                 self._finish_anyhow()
                 if request is not None and not request.done.done():
                     request.done.set_result(0)
@@ -237,12 +200,12 @@ class Driver:
     def _part(self, request: _Request) -> None:
         """A drain is asked for."""
         if not self.state.draining:
-            self._succeeded = request.succeeded
+            self._hands.succeeded = request.succeeded
             if request.deadline is None and not request.succeeded and self._policy.watch_endpoint:
-                self._do("looking at the pod's own endpoint", self._look_around)
-        elif self._succeeded and not request.succeeded:  # one worker was being replaced, and now all leave
-            self._succeeded = False
-            self._perform(Effect.ANSWER_NOT_SERVING)
+                self._hands.do("looking at the pod's own endpoint", self._look_around)
+        elif self._hands.succeeded and not request.succeeded:  # one worker was being replaced, and now all leave
+            self._hands.succeeded = False
+            self._hands.perform(Effect.ANSWER_NOT_SERVING)
 
     def _look_around(self) -> None:
         self._outlook.begin(lambda: self._inbox.put(_Nudge()))
@@ -274,7 +237,7 @@ class Driver:
         while True:
             now = time.monotonic()
             if self.state is State.ANNOUNCING and self._announcing is not None:
-                flow = self._gauge.settled_flow()
+                flow = self._hands.gauge.settled_flow()
                 wake = self._announce(
                     self._announcing.step(time.monotonic(), flow.begun, flow.reached, listed=self._outlook.listed)
                 )
@@ -291,7 +254,7 @@ class Driver:
         assert self._announcing is not None
         if isinstance(step, Rotate):
             self._tell_returned()
-            connections = self._rotate()
+            connections = self._hands.rotate()
             self._account.connections.append(connections)
             self._announcing.rotated(time.monotonic())
         elif isinstance(step, Over):
@@ -306,7 +269,7 @@ class Driver:
         assert self._announcing is not None
         if self._announcing.rotations:
             calls = self._announcing.returned[-1]
-            connections = len(set(self._gauge.peers()) - self._peers_told)
+            connections = self._hands.returned()
             self._account.connections_returned.append(connections)
             self._crew.emit(events.CallersReturned(self._announcing.rotations, calls, time.monotonic(), connections))
 
@@ -318,7 +281,7 @@ class Driver:
         self._account.connections_returned += [0] * missing  # cut short: nobody counted after the last rotation
         self._account.endpoint = self._outlook.words
         if self._outlook.blind:
-            instead = "observation alone" if self._lossless else "announce_delay"
+            instead = "observation alone" if self._hands.lossless else "announce_delay"
             reason = self._outlook.words or "no answer in time"
             self._crew.emit(events.FallbackTaken("the pod's own endpoint", instead, reason, _RBAC))
         self._crew.emit(events.AnnouncingEnded(why, self._announcing.rotations, time.monotonic()))
@@ -328,7 +291,7 @@ class Driver:
             self._apply(Input.CLOSED, "GOAWAY sent")
         elif self._deadline is not None and now >= self._deadline:
             self._apply(Input.CLOSED, "drain_timeout")
-        elif isinstance(step := self._closing.step(now, self._gauge.flow().begun), Over):
+        elif isinstance(step := self._closing.step(now, self._hands.gauge.flow().begun), Over):
             self._apply(Input.CLOSED, step.why)
         else:
             return now + POLL_BUSY
@@ -337,11 +300,11 @@ class Driver:
     def _finish(self, now: float, finishing: Finishing) -> float | None:
         if self._end_streams_at is not None and now >= self._end_streams_at:
             self._end_streams_at = None
-            self._do("ending streams", lambda: self._crew.end_streams(self._account.reason))
-        flow = self._gauge.flow()
-        step = finishing.step(now, flow.in_flight, int(self._gauge.any_peer()) if self._lossless else 0)
+            self._hands.do("ending streams", lambda: self._crew.end_streams(self._account.reason))
+        flow = self._hands.gauge.flow()
+        step = finishing.step(now, flow.in_flight, int(self._hands.gauge.any_peer()) if self._hands.lossless else 0)
         if not isinstance(step, Over):
-            return now + (POLL_BUSY if flow.in_flight else POLL_IDLE)
+            return now + (POLL_BUSY if flow.in_flight else POLL)
         self._apply(Input.TIME_UP if step.cut else Input.FINISHED, step.why)
         return None
 
@@ -360,11 +323,11 @@ class Driver:
         told = 0
         for effect in effects:
             if effect is Effect.ROTATE:
-                told = self._rotate()
+                told = self._hands.rotate()
             elif effect is Effect.REPORT:
                 self._conclude(previous, reason, now)
             else:
-                self._perform(effect)
+                self._hands.perform(effect)
         if state is not previous:
             self._begin(state)
         if Effect.STOP_SERVER in effects:
@@ -397,7 +360,7 @@ class Driver:
     def _begin(self, state: State) -> None:
         """Set the clockwork of the phase just entered."""
         now, policy = time.monotonic(), self._policy
-        if state is State.ANNOUNCING and self._lossless:
+        if state is State.ANNOUNCING and self._hands.lossless:
             self._announcing = Announcing(
                 now,
                 at_least=policy.announce_min,
@@ -417,95 +380,17 @@ class Driver:
             if self._deadline is None:
                 self._deadline = self._closing_deadline(now)
             self._end_streams_at = None if policy.stream_grace is None else now + policy.stream_grace
-            if not self._lossless:
+            if not self._hands.lossless:
                 latest = min(now + policy.finishing_time / 2, self._deadline)
                 self._closing = Closing(now, quiet=policy.quiet_period, latest=latest)
         elif state is State.FINISHING:
             # Without GOAWAY nobody was asked to close a connection, so nobody is waited for.
-            linger = {} if self._lossless else {"linger": 0.0}
+            linger = {} if self._hands.lossless else {"linger": 0.0}
             self._finishing = Finishing(self._deadline if self._deadline is not None else now, **linger)
-
-    def _perform(self, effect: Effect) -> None:
-        crew, means = self._crew, self._means
-        if effect is Effect.TELL_HANDLERS:
-            if means is not None:
-                self._account.open(self._gauge.flow())
-            self._do("telling handlers", crew.tell_handlers)
-        elif effect is Effect.ANSWER_SERVING:
-            self._do("answering SERVING", lambda: crew.flip_health(False))
-        elif effect is Effect.ANSWER_NOT_SERVING and not self._succeeded:
-            self._do("answering NOT_SERVING", lambda: crew.flip_health(True))
-        elif effect is Effect.STOP_LISTENING and means is not None:
-            self._do("stopping to listen", lambda: stop_listening(means.wheres))
-        elif effect is Effect.SEND_GOAWAY:
-            self._send_goaway()
-        elif effect is Effect.END_WATCHES:
-            self._do("ending health Watches", crew.end_watches)
-        elif effect is Effect.CANCEL_CALLS:
-            self._cancel()
-        elif effect is Effect.STOP_SERVER:
-            self._stop()
-
-    def _rotate(self) -> int:
-        if self._means is None or self._means.listener is None:
-            return 0
-        self._let_handshakes_end(self._means)
-        self._peers_told = frozenset(self._gauge.peers())
-        connections = len(self._peers_told)
-        pushed = self._means.listener.rotate()
-        if not pushed.wait(STEP_TIMEOUT):
-            self._failed("rotating", TimeoutError(self._means.listener.refusal or "the Listener was not taken in time"))
-        self._rotations += 1
-        self._crew.emit(events.Rotated(self._rotations, connections, time.monotonic()))
-        return connections
-
-    def _let_handshakes_end(self, means: Means) -> None:
-        """A rotation closes connections that are in their handshake, and a client with no other address then fails its call.
-
-        So wait for a moment without any, but for those that never end: what was left at the end of the last wait.
-        """
-        until = time.monotonic() + HANDSHAKES
-        while True:
-            connections = connected(means.wheres)
-            if connections is None or connections > MANY:
-                return
-            unfinished = connections - len(means.gauge.peers(limit=MANY))
-            if unfinished <= self._unfinished or time.monotonic() >= until:
-                self._unfinished = max(0, unfinished)
-                return
-            time.sleep(POLL_IDLE)
-
-    def _send_goaway(self) -> None:
-        self._account.closing(self._gauge.flow())
-        listener = self._means.listener if self._means is not None else None
-        if listener is not None and not listener.remove().wait(STEP_TIMEOUT):
-            self._failed("sending GOAWAY", TimeoutError("the removal of the Listener was not taken in time"))
-
-    def _cancel(self) -> None:
-        in_flight = self._gauge.flow().in_flight
-        if in_flight:
-            self._account.cancel(in_flight)
-            self._crew.emit(events.CallsCancelled(in_flight, self._account.cancelled_by_method, time.monotonic()))
-
-    def _stop(self) -> None:
-        self._account.close(self._gauge.flow())
-        if self._lossless and (peers := self._gauge.peers()):
-            self._account.peers_left = peers
-            self._crew.emit(events.PeersCut(peers, time.monotonic()))
-        # In the classic way a call may have begun since the last look: it gets a moment. After GOAWAY none can.
-        grace = CLASSIC_GRACE if not self._lossless and not self._account.cancelled else 0.0
-        self._do("stopping the server", lambda: self._crew.stop(grace))
-        until = time.monotonic() + UNWIND
-        while self._ledger.open_by_method and time.monotonic() < until:
-            time.sleep(POLL_IDLE)
-        if stuck := self._ledger.open_by_method:
-            self._failed("unwinding handlers", TimeoutError(f"still running: {stuck}"))
-        if self._means is not None and self._means.listener is not None:
-            self._means.listener.detach()
 
     def _conclude(self, previous: State, reason: str, now: float) -> None:
         self._account.entered(State.STOPPED, now)
-        self._do("ending the look at the pod's own endpoint", self._outlook.end)
+        self._hands.do("ending the look at the pod's own endpoint", self._outlook.end)
         report = self._settled_report()
         with self._lock:
             self.state, self._since = State.STOPPED, now
@@ -525,34 +410,15 @@ class Driver:
         self._server = None
 
     def _settled_report(self) -> DrainReport:
-        goaway = "lossless" if self._lossless else "classic"
+        goaway = "lossless" if self._hands.lossless else "classic"
         try:
             return self._account.report(goaway)
         except Exception as error:  # whoever waits for the end gets it, even where the books do not balance
-            self._failed("reporting", error)
+            self._hands.failed("reporting", error)
             errors = tuple(self._account.errors)
             return DrainReport(self._account.reason, goaway, {}, self._account.announcing_ended, errors=errors)
 
     def _finish_anyhow(self) -> None:
         """Something in here broke: stop the server the plain way, so that whoever waits for the end gets it."""
-        self._do("stopping the server", lambda: self._crew.stop(0.0))
+        self._hands.do("stopping the server", lambda: self._crew.stop(0.0))
         self._conclude(self.state, "a step failed", time.monotonic())
-
-    def _do(self, step: str, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except Exception as error:  # the edge to the user's side: whatever it raises, the drain goes on
-            self._failed(step, error)
-
-    def _failed(self, step: str, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"
-        self._account.errors.append(f"{step}: {text}")
-        self._crew.emit(events.StepFailed(step, text, time.monotonic()))
-
-    @property
-    def _lossless(self) -> bool:
-        return self._means is not None and self._means.listener is not None
-
-    @property
-    def _gauge(self) -> Gauge:
-        return self._means.gauge if self._means is not None else Gauge(self._ledger, None)

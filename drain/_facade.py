@@ -12,12 +12,13 @@ from typing import Any
 
 import grpc
 
-from drain import events
+from drain import _rebalancer, events
 from drain._admin.server import Admin
 from drain._blueprint import Blueprint
 from drain._core.lifecycle import REFUSED, Input
-from drain._driver import Crew, Driver
+from drain._driver import Driver
 from drain._grpc.listening import written
+from drain._hands import Crew
 from drain._outlook import Look
 from drain._subscribers import Callback, Subscribers
 from drain.errors import CapabilityError, ConfigurationError, DrainError
@@ -30,9 +31,10 @@ class Facade:
     """The part of a server that needs neither thread nor event loop. Thread safe."""
 
     def __init__(self, blueprint: Blueprint, crew: Crew, *, admin: bool) -> None:
+        _rebalancer.check(blueprint.policy.rebalance)
         self._blueprint = blueprint
         self._admin = admin
-        self._subscribers = Subscribers()
+        self._subscribers, self._tell = Subscribers(), crew.emit
         self._driver = Driver(blueprint.policy, crew, blueprint.ledger, _look)
         weakref.finalize(self, self._driver.dismiss).atexit = False
         if (ages := blueprint.home.ages) is not None:
@@ -134,6 +136,11 @@ class Facade:
                 Admin.register(Subject(self), self._subscribers.tell)
             except Exception as error:  # whatever it is: a server must run that would run without it
                 self._subscribers.tell(events.FallbackTaken("the admin socket", "none", str(error), "report it"))
+        rebalance = self._blueprint.policy.rebalance
+        stop = _rebalancer.start(
+            rebalance, Subject(self), self._subscribers.add, self._tell, self.goaway, self.goaway_reason
+        )
+        weakref.finalize(self, stop).atexit = False
 
     def _refuse(self, what: Input) -> None:
         """Raise for what cannot be done now."""

@@ -19,12 +19,12 @@ from grpc_health.v1 import health_pb2_grpc
 from drain import events
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
 from drain._core.lifecycle import Input
-from drain._driver import STEP_TIMEOUT, Means
 from drain._facade import Facade
 from drain._grpc.handlers import watch_sync
 from drain._grpc.health import SyncHealth
 from drain._grpc.lossless import Listener
 from drain._grpc.streams import SyncGuard
+from drain._hands import STEP_TIMEOUT, Means
 from drain._signals import Mailbox, Signals
 from drain.config import DrainPolicy, ServerKeepalive
 from drain.errors import ConfigurationError
@@ -208,7 +208,7 @@ def _wait(event: threading.Event, timeout: float | None = None) -> bool:
 
 
 class _Crew:
-    """The user's side of a synchronous server (see `drain._driver.Crew`). Knows its server weakly: see `Driver`."""
+    """The user's side of a synchronous server (see `drain._hands.Crew`). Knows its server weakly: see `Driver`."""
 
     def __init__(self, server: Server) -> None:
         self._ref = weakref.ref(server)

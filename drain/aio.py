@@ -23,12 +23,12 @@ from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
 from drain._core.lifecycle import Input
 from drain._draining import aio_draining as draining
 from drain._draining import connection_age_left
-from drain._driver import STEP_TIMEOUT, Means
 from drain._facade import Facade
 from drain._grpc.handlers import watch_async
 from drain._grpc.health import AsyncHealth
 from drain._grpc.lossless import Listener, fetcher_option
 from drain._grpc.streams import AsyncGuard
+from drain._hands import STEP_TIMEOUT, Means
 from drain._signals import LoopSignals
 from drain.config import DrainPolicy, ServerKeepalive
 from drain.errors import ConfigurationError
@@ -221,7 +221,7 @@ class Server(Facade, grpc.aio.Server):
 
 
 class _Crew:
-    """The user's side of an asyncio server (see `drain._driver.Crew`): everything is done on its loop, with a bound.
+    """The user's side of an asyncio server (see `drain._hands.Crew`): everything is done on its loop, with a bound.
 
     Knows its server weakly: see `Driver`.
     """

@@ -24,7 +24,7 @@ Clients = Callable[..., Client]
 
 def gauge(hosted: Hosted) -> Gauge:
     """The gauge of a started server."""
-    return hosted.server._driver._gauge  # type: ignore[no-any-return]
+    return hosted.server._driver._hands.gauge  # type: ignore[no-any-return]
 
 
 def test_calls_are_counted_from_their_headers_to_their_status(serve: Serve, client: Clients) -> None:

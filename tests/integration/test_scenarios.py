@@ -368,7 +368,7 @@ class TestCallsInFlight:
         hosted = serve(workers=2)
         calls = in_flight(client(hosted.port), hosted.told, calls=2)
         calls += [client(hosted.port).begin("Sleep", b"0.1") for _ in range(4)]
-        until(lambda: hosted.server._driver._gauge.flow().in_flight == 6)
+        until(lambda: hosted.server.status().in_flight == 6)
         future = hosted.drain()
         hosted.phase(State.FINISHING)
         hosted.service.release.set()
@@ -397,7 +397,7 @@ class TestCallsInFlight:
         if hosted.flavour == "aio":
             assert caller.code("PlainRaise") == "UNKNOWN"
         until(lambda: not hosted.open_by_method)
-        until(lambda: hosted.server._driver._gauge.flow().in_flight == 0)
+        until(lambda: hosted.server.status().in_flight == 0)
         report = hosted.drain().result(PATIENCE)
         assert (report.clean, report.in_flight_at_start, report.errors) == (True, 0, ())
 
@@ -432,9 +432,9 @@ class TestRotate:
         caller = client(hosted.port)
         stream = caller.stream("Count", b"50")
         next(stream)
-        before = set(hosted.server._driver._gauge.peers())
+        before = set(hosted.server.status().peers)
         hosted.ask(hosted.server.rotate)
-        until(lambda: caller.call("Echo") and set(hosted.server._driver._gauge.peers()) - before)
+        until(lambda: caller.call("Echo") and set(hosted.server.status().peers) - before)
         assert list(stream)[-1] == b"49"
 
     def test_at_the_wrong_time(self, serve: Serve) -> None:
@@ -620,7 +620,7 @@ class TestPeers:
         """A graceful GOAWAY waits for a PING's answer: without one the drain ends all the same, and the peer is counted."""
         hosted = serve()
         deaf, polite = Peer(hosted.port, deaf=True), Peer(hosted.port, deaf=False)
-        until(lambda: len(hosted.server._driver._gauge.peers()) == 2)
+        until(lambda: len(hosted.server.status().peers) == 2)
         began = time.monotonic()
         report = hosted.drain().result(PATIENCE)
         assert time.monotonic() - began < 8

@@ -200,7 +200,7 @@ class TestBusy:
         caller, prober = client(hosted.port), client(hosted.port)
         calls = in_flight(caller, hosted.told, calls=2) if hosted.flavour == "sync" else []
         calls += [caller.begin("Wait") for _ in range(3)]
-        until(lambda: hosted.server._driver._gauge.flow().in_flight == len(calls))
+        until(lambda: hosted.server.status().in_flight == len(calls))
         assert prober.health(timeout=2) == SERVING
         assert prober.health("liveness", timeout=2) == SERVING
         watcher = Watcher(prober)

@@ -510,7 +510,7 @@ def test_started_at_the_same_time(serve: Serve, client: Clients) -> None:
     for calls, each in enumerate(hosted, start=1):
         for _ in range(calls):
             assert client(each.port).call("Echo") == b"hello"
-    assert [each.server._driver._gauge.flow().begun for each in hosted] == [1, 2, 3, 4, 5, 6]
+    assert [each.server._driver._hands.gauge.flow().begun for each in hosted] == [1, 2, 3, 4, 5, 6]
 
 
 def test_drained_servers_cannot_be_started(serve: Serve) -> None:
