@@ -18,7 +18,7 @@ from drain._core.budget import Budget
 from drain._core.lifecycle import Effect, Input, handle
 from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
 from drain._grpc.inflight import Ledger
-from drain._hands import POLL, Crew, Hands, Means
+from drain._hands import POLL, UNWIND, Crew, Hands, Means
 from drain._hold import Hold
 from drain._outlook import Looking, Outlook
 from drain.config import DrainPolicy
@@ -224,7 +224,7 @@ class Driver:
             self._crew.emit(events.BudgetShortened(left, now))
 
     def _hurry(self, budget: Budget, now: float) -> None:
-        self._account.budget = budget.total
+        self._allow(budget)
         if self._announcing is not None:
             self._announcing.end_by(budget.announce_until)
         if self._deadline is not None:
@@ -343,8 +343,13 @@ class Driver:
             reserve=policy.reserve,
             grace=policy.termination_grace_period,
         )
-        self._account.budget = budget.total
+        self._allow(budget)
         return budget
+
+    def _allow(self, budget: Budget) -> None:
+        self._account.budget = budget.total
+        if budget.spare is not None:  # what comes after the last call's end must be over before the kill, too
+            self._hands.unwind = min(UNWIND, budget.spare / 2)
 
     def _closing_deadline(self, now: float) -> float:
         return self._budget.deadline(now) if self._budget is not None else now + self._policy.finishing_time

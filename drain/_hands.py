@@ -5,6 +5,7 @@ needs the user's side (health, stop, events) goes through a `Crew`, the one thin
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,7 +54,8 @@ class Hands:
         self.means: Means | None = None
         self.succeeded = False  # by another server on the same port: health is no longer ours to flip
         self.rotations = 0
-        self._told: frozenset[str] = frozenset()  # connections that the last rotation told to go
+        self.unwind = UNWIND
+        self._told: Counter[str] = Counter()  # peers that the last rotation told to go; those of Unix sockets have one name
         self._unfinished = 0
 
     @property
@@ -93,8 +95,8 @@ class Hands:
         if self.means is None or self.means.listener is None:
             return 0
         self._let_handshakes_end(self.means)
-        self._told = frozenset(self.gauge.peers())
-        connections = len(self._told)
+        self._told = Counter(self.gauge.peers())
+        connections = self._told.total()
         pushed = self.means.listener.rotate()
         if not pushed.wait(STEP_TIMEOUT):
             self.failed("rotating", TimeoutError(self.means.listener.refusal or "the Listener was not taken in time"))
@@ -104,7 +106,7 @@ class Hands:
 
     def returned(self) -> int:
         """Connections opened since the last rotation."""
-        return len(set(self.gauge.peers()) - self._told)
+        return (Counter(self.gauge.peers()) - self._told).total()
 
     def _let_handshakes_end(self, means: Means) -> None:
         """A rotation closes connections that are in their handshake, and a client with no other address then fails its call.
@@ -142,7 +144,7 @@ class Hands:
         # In the classic way a call may have begun since the last look: it gets a moment. After GOAWAY none can.
         grace = CLASSIC_GRACE if not self.lossless and not self._account.cancelled else 0.0
         self.do("stopping the server", lambda: self.crew.stop(grace))
-        until = time.monotonic() + UNWIND
+        until = time.monotonic() + self.unwind
         while self._ledger.open_by_method and time.monotonic() < until:
             time.sleep(POLL)
         if stuck := self._ledger.open_by_method:

@@ -23,24 +23,31 @@ class Budget:
         self._began, self._announcing, self._finishing, self._reserve = began, announcing, finishing, reserve
         self.announce_until = began + announcing
         self.over: float | None = None  # when the drain must be over at the latest; None: no bound but the sum
+        self._spare: float | None = None
         if grace is not None:
-            self.over = began + grace - reserve
+            self.over, self._spare = began + grace - reserve, reserve
 
     @property
     def total(self) -> float | None:
         """Seconds in all; None: no bound but the sum."""
         return None if self.over is None else self.over - self._began
 
+    @property
+    def spare(self) -> float | None:
+        """Seconds between the end of the drain and the kill; None: nobody knows of a kill."""
+        return self._spare
+
     def told(self, now: float, left: float) -> bool:
         """The pod is killed `left` seconds from now. True if that is sooner than was known before.
 
         A longer grace than was known changes nothing: what was configured stays.
         """
-        grace = now + max(0.0, left) - self._began
-        over = now + max(0.0, left) - min(self._reserve, _MOST_RESERVE * grace)
+        kill = now + max(0.0, left)
+        spare = min(self._reserve, _MOST_RESERVE * (kill - self._began))
+        over = kill - spare
         if over >= (self.over if self.over is not None else self._began + self._announcing + self._finishing):
             return False
-        self.over = over
+        self.over, self._spare = over, spare
         whole = self._announcing + self._finishing
         share = self._announcing / whole if whole else 0.0
         self.announce_until = min(self.announce_until, self._began + (over - self._began) * share)
