@@ -147,6 +147,11 @@ class Slices:
         joined = _joined((each, number) for each, numbers in given for number in numbers)
         return EndpointSet(joined if family else _one_family(joined))
 
+    def ready(self) -> frozenset[tuple[str, str]]:
+        """Who is ready, whatever the port: (name, address), the name empty where there is none."""
+        parts = ((each, 1) for each in self._ordered() if each.family != "FQDN")
+        return frozenset((each.name or "", each.address) for each in _joined(parts) if each.ready)
+
     def _ordered(self) -> list[_Slice]:
         """The newest first: it wins. The name decides between equals, so that the order of events does not."""
         by_name = sorted(self.slices.values(), key=lambda each: each.name)

@@ -1,12 +1,13 @@
 """Where the API server is and how to prove who we are: in a cluster, by kubeconfig, or as the user's own code says.
 
 The kubernetes package reads kubeconfigs and runs their credential plugins; it takes 0.3 - 0.5 s to import, so that happens here
-and not before a kubernetes: target is used. What a ServiceAccount's token is we read ourselves, for each request: kubelet
+and not before a kubeconfig is used. A pod needs none of it: its address, its authority and its token are two variables and two
+files, and a server looks at its own endpoint while it drains, with calls in flight. The token is read for each request: kubelet
 replaces the file about every hour, and the package would notice a minute late.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from typing import Any
 from drain.errors import ConfigurationError
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_DIRECTORY = "DRAIN_SERVICE_ACCOUNT_DIR"
 _MOST_TOKEN = 64 * 1024  # bytes; a token is one or two thousand
+
+
+@dataclass(frozen=True, slots=True)
+class InCluster:
+    """An API server as a pod sees it: what `drain._kube.pool` needs of a `kubernetes.client.Configuration`, and no more."""
+
+    host: str
+    ssl_ca_cert: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +32,7 @@ class Access:
     """One way to an API server.
 
     Args:
-        configuration: a `kubernetes.client.Configuration`.
+        configuration: a `kubernetes.client.Configuration`, or an `InCluster`.
         namespace: the one this process runs in, as far as anybody says.
         headers: makes what a request is authorized with, anew each time. May run a credential plugin.
         reloaded: the same from its files, as they are now; None where there are none to read again.
@@ -39,30 +49,46 @@ Loader = Callable[[], Access]
 
 def automatic() -> Access:
     """In the cluster if there is one around us, else by kubeconfig. Raises ConfigurationError."""
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and ((SERVICE_ACCOUNT / "token").exists() or not _kubeconfig_named()):
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and ((mounted() / "token").exists() or not _kubeconfig_named()):
         return in_cluster()
     return kubeconfig()
 
 
+def mounted(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where kubelet mounts the pod's ServiceAccount; DRAIN_SERVICE_ACCOUNT_DIR names another directory."""
+    return Path(environ.get(_DIRECTORY) or SERVICE_ACCOUNT)
+
+
 def in_cluster(directory: Path | None = None) -> Access:
-    """As the pod's ServiceAccount, from what kubelet mounts at `directory` (None: where it always does)."""
-    client, config = _kubernetes()
-    directory = directory or SERVICE_ACCOUNT
-    configuration = client.Configuration()
-    try:
-        config.incluster_config.InClusterConfigLoader(
-            token_filename=str(directory / "token"), cert_filename=str(directory / "ca.crt"), try_refresh_token=False
-        ).load_and_set(configuration)
-    except (config.ConfigException, OSError) as error:
+    """As the pod's ServiceAccount, from what is mounted at `directory` (None: see `mounted`). Raises ConfigurationError."""
+    directory = directory or mounted()
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT") or "443"
+    if not host:
         raise ConfigurationError(
-            f"KUBERNETES_SERVICE_HOST is set, but there is no usable ServiceAccount in {directory}: {error} "
-            "Is automountServiceAccountToken off? Mount a token, or name a kubeconfig in KUBECONFIG."
-        ) from error
+            "KUBERNETES_SERVICE_HOST is not set: this is no pod, or its environment was cleared. Name a kubeconfig."
+        )
+    for name in ("token", "ca.crt"):
+        if (wrong := _unusable(directory / name)) is not None:
+            raise ConfigurationError(
+                f"KUBERNETES_SERVICE_HOST is set, but there is no usable ServiceAccount in {directory}: {name}: {wrong}. "
+                "Is automountServiceAccountToken off? Mount a token, or name a kubeconfig in KUBECONFIG."
+            )
     try:
         namespace = (directory / "namespace").read_text().strip() or "default"
     except OSError:
         namespace = "default"
-    return Access(configuration, namespace, ServiceAccountToken(directory / "token").headers)
+    server = InCluster(
+        f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}", str(directory / "ca.crt")
+    )
+    return Access(server, namespace, ServiceAccountToken(directory / "token").headers)
+
+
+def _unusable(file: Path) -> str | None:
+    """What is wrong with it; None: nothing."""
+    try:
+        return None if file.read_bytes().strip() else "empty"
+    except OSError as error:
+        return error.strerror or type(error).__name__
 
 
 def kubeconfig(path: str | os.PathLike[str] | None = None, context: str | None = None) -> Access:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 
@@ -73,26 +73,38 @@ class Api:
         proxy = urlsplit(self._pool.proxy.url) if getattr(self._pool, "proxy", None) else parts
         self.door = Door(proxy.hostname or parts.hostname, proxy.port or (443 if proxy.scheme == "https" else 80))
 
-    def list(self, namespace: str, service: str, interrupt: Interrupt) -> Json:
-        """All EndpointSlices of a service. Raises ApiError."""
+    def list(self, namespace: str, service: str | None, interrupt: Interrupt) -> Json:
+        """All EndpointSlices of a service; of all services where it is None. Raises ApiError."""
+        query = urlencode(_selector(service))
+        answer, _ = self._read("list", namespace, f"{_slices_of(namespace)}?{query}", interrupt)
+        if not isinstance(answer.get("items") or [], list):
+            raise ApiError(Input.BROKEN, f"the API server at {self.server} answered a list with what is none")
+        return answer
+
+    def pod(self, namespace: str, name: str, interrupt: Interrupt) -> tuple[Json, str]:
+        """A pod, and the time that the API server says it is (an HTTP date). Raises ApiError."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+        return self._read("get", namespace, path, interrupt)
+
+    def _read(self, verb: str, namespace: str, path: str, interrupt: Interrupt) -> tuple[Json, str]:
         deadline = time.monotonic() + LIST_TIMEOUT
-        response = self._get("list", namespace, _selector(service), interrupt, read_timeout=LIST_TIMEOUT / 2)
+        response = self._get(verb, namespace, path, interrupt, read_timeout=LIST_TIMEOUT / 2)
         try:
             pieces = []
             for piece in response.stream(_MOST_BODY):
                 pieces.append(piece)
                 if time.monotonic() > deadline:
                     raise ApiError(
-                        Input.BROKEN, f"the API server at {self.server} took over {LIST_TIMEOUT:g} s for a list"
+                        Input.BROKEN, f"the API server at {self.server} took over {LIST_TIMEOUT:g} s for an answer"
                     )
             answer = json.loads(b"".join(pieces))
-            if not isinstance(answer, dict) or not isinstance(answer.get("items") or [], list):
-                raise ValueError("not a list")
+            if not isinstance(answer, dict):
+                raise ValueError("not an object")
             response.release_conn()  # the watch goes over the same connection
-            return answer
+            return answer, response.headers.get("Date") or ""
         except ValueError as error:
             raise ApiError(
-                Input.BROKEN, f"the API server at {self.server} answered a list with what is no JSON: {error}"
+                Input.BROKEN, f"the API server at {self.server} answered {verb} with what is no JSON: {error}"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise failure.from_exception(error, self.server) from error
@@ -104,7 +116,7 @@ class Api:
     def watch(
         self,
         namespace: str,
-        service: str,
+        service: str | None,
         version: str,
         seconds: int,
         interrupt: Interrupt,
@@ -118,17 +130,15 @@ class Api:
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        response = self._get("watch", namespace, query, interrupt, read_timeout=silence)
+        path = f"{_slices_of(namespace)}?{urlencode(query)}"
+        response = self._get("watch", namespace, path, interrupt, read_timeout=silence)
         return Watch(response, self.server, namespace, interrupt, silence)
 
     def close(self) -> None:
         """Close what is idle. For tests."""
         self._pool.clear()
 
-    def _get(
-        self, verb: str, namespace: str, query: dict[str, str], interrupt: Interrupt, *, read_timeout: float
-    ) -> Any:
-        path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{urlencode(query)}"
+    def _get(self, verb: str, namespace: str, path: str, interrupt: Interrupt, *, read_timeout: float) -> Any:
         proof = self._proof()
         try:
             with pool.asking(interrupt):
@@ -198,8 +208,12 @@ def configure(
     Api.use(access.chosen(source, context, namespace, service_account))
 
 
-def _selector(service: str) -> dict[str, str]:
-    return {"labelSelector": f"kubernetes.io/service-name={service}"}
+def _slices_of(namespace: str) -> str:
+    return f"/apis/discovery.k8s.io/v1/namespaces/{quote(namespace)}/endpointslices"
+
+
+def _selector(service: str | None) -> dict[str, str]:
+    return {} if service is None else {"labelSelector": f"kubernetes.io/service-name={service}"}
 
 
 def _bare(host: str) -> str:

@@ -5,10 +5,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from drain._kube.access import InCluster
 from drain._kube.wire import Interrupt
 
 # A connection that dies silently is noticed by the kernel in about a minute, too: 30 s idle, then 3 probes.
@@ -70,13 +74,25 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 def made(configuration: Any) -> Any:
-    """A `urllib3.PoolManager` for a `kubernetes.client.Configuration`."""
-    from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415 - see access.py
+    """A `urllib3.PoolManager` for a `kubernetes.client.Configuration`, or for an `InCluster`."""
+    if isinstance(configuration, InCluster):
+        pool = _in_cluster(configuration)
+    else:
+        from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415 - see access.py
 
-    pool = RESTClientObject(configuration).pool_manager
+        pool = RESTClientObject(configuration).pool_manager
     pool.connection_pool_kw["socket_options"] = _SOCKET_OPTIONS
     if (
         pool.pool_classes_by_scheme["https"] is HTTPSConnectionPool
     ):  # else SOCKS has its own: stopping takes longer then
         pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
     return pool
+
+
+def _in_cluster(server: InCluster) -> Any:
+    """The same for a pod, without the kubernetes package; proxies are those of the environment, as it has them, too."""
+    trust: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": server.ssl_ca_cert}
+    proxy = getproxies().get("https")
+    if proxy and not proxy_bypass(urlsplit(server.host).netloc):
+        return urllib3.ProxyManager(proxy, **trust)
+    return urllib3.PoolManager(**trust)

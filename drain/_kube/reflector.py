@@ -1,15 +1,15 @@
-"""Mirrors the EndpointSlices of one service: the thread that drives `drain._core.watching`, and knows the time."""
+"""Mirrors the EndpointSlices of a service, or a namespace: the thread that drives `drain._core.watching`, and knows the time."""
 
 import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from drain._core.slices import Slices, version_order
+from drain._core.slices import version_order
 from drain._core.watching import SILENCE, Effect, Input, Outcome, Watching, watch_seconds
 from drain._kube.api import Api
 from drain._kube.failure import ApiError
@@ -25,6 +25,20 @@ HOLD = 0.3
 _log = logging.getLogger("drain")
 
 
+class Mirror(Protocol):
+    """What slices are kept in; immutable. False: there is none of them."""
+
+    @property
+    def service(self) -> str: ...  # for messages
+    @property
+    def skipped(self) -> tuple[str, ...]: ...
+    def replaced(self, items: Iterable[Mapping[str, Any]]) -> Any: ...
+    def applied(self, kind: str, raw: Mapping[str, Any]) -> Any: ...
+
+
+M = TypeVar("M", bound=Mirror)
+
+
 @dataclass(frozen=True, slots=True)
 class _Happened:
     """An input for the machine, and what came with it."""
@@ -33,19 +47,20 @@ class _Happened:
     message: str = ""
     retry_after: float = 0.0
     away: bool = False
-    slices: Slices | None = None
+    slices: Any = None
     version: str = ""
 
 
-class Reflector:
+class Reflector(Generic[M]):
     """Follows one service from `start` to `stop`. `start` and `stop` may be called from any thread.
 
     Args:
         api: whom to ask.
-        namespace, service: whose slices.
+        namespace, service: whose slices; service None: those of all services.
         changed: called with all slices when they are different, and again when a failure is over.
         failed: called with what is wrong, once for each thing that is. What was told before stays as good as it was.
             Both are called on the reflector's thread, one at a time, and not after `stop` has been called.
+        mirror: what they are kept in.
         silence: seconds without a byte after which a watch is given up, three times as many until its first bookmark.
     """
 
@@ -53,10 +68,11 @@ class Reflector:
         self,
         api: Api,
         namespace: str,
-        service: str,
-        changed: Callable[[Slices], None],
+        service: str | None,
+        changed: Callable[[M], None],
         failed: Callable[[str], None],
         *,
+        mirror: M,
         silence: float = SILENCE,
     ) -> None:
         self._api = api
@@ -67,21 +83,21 @@ class Reflector:
         self._silence = silence
         self._machine = Watching()
         self._interrupt = Interrupt()
-        self._slices = Slices(f"{namespace}/{service}")
+        self._slices = mirror
         self._version = ""
         self._watch: Watch | None = None
         self._failure: str | None = None
         self._skipped: tuple[str, ...] = ()
-        self._thread = threading.Thread(target=self._run, name=f"drain-kube-{service}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"drain-kube-{service or namespace}", daemon=True)
 
     def start(self) -> None:
         """Begin. Does not block."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End, within a second. A connection that is being made goes on for its time-out, and is then closed."""
+    def stop(self, *, wait: bool = True) -> None:
+        """End, within a second; without `wait` it ends by itself. A connection that is being made goes on for its time-out."""
         self._interrupt.set()
-        if self._thread is not threading.current_thread():
+        if wait and self._thread is not threading.current_thread():
             self._thread.join(_STOP_TIMEOUT)
 
     @property
@@ -184,7 +200,7 @@ class Reflector:
             return _Happened(Input.GONE, message)
         return _Happened(Input.EVENTS, slices=slices, version=version or self._version)
 
-    def _applied(self, slices: Slices, events: list[dict[str, Any]]) -> tuple[Slices, str]:
+    def _applied(self, slices: M, events: list[dict[str, Any]]) -> tuple[M, str]:
         version = ""
         for event in events:
             version = _version(event["object"]) or version

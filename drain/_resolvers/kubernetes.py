@@ -158,7 +158,7 @@ class _Feed:
     """One watch of the API, and who follows it."""
 
     key: "tuple[Api, str, str]"
-    reflector: "Reflector | None" = None
+    reflector: "Reflector[Slices] | None" = None
     followers: list[KubernetesResolver] = field(default_factory=list)
     news: _News = _News()
 
@@ -174,7 +174,14 @@ class _Feed:
             begun = feed is None
             if feed is None:
                 feed = _state.feeds[key] = cls(key)
-                feed.reflector = Reflector(api, namespace, wanted.service, feed.changed, feed.failed)
+                feed.reflector = Reflector(
+                    api,
+                    namespace,
+                    wanted.service,
+                    feed.changed,
+                    feed.failed,
+                    mirror=Slices(f"{namespace}/{wanted.service}"),
+                )
                 feed.reflector.start()
             feed.followers.append(follower)
             news = feed.news

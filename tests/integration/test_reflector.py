@@ -29,6 +29,7 @@ FORBIDDEN = (
     'may not list endpointslices.discovery.k8s.io in namespace "shop" (403 Forbidden): bind a Role with the verbs list and '
     "watch on discovery.k8s.io/endpointslices to this ServiceAccount"
 )
+MIRROR = Slices("shop/geoipd")
 MISSING = 'services "geoipd" in namespace "shop": no EndpointSlice: does the service exist?'
 
 
@@ -112,7 +113,7 @@ def reflect(api: Api) -> Iterator[Callable[..., Heard]]:
 
         def start(**arguments: Any) -> Heard:
             heard = Heard()
-            reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed, **arguments)
+            reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed, mirror=MIRROR, **arguments)
             ends.callback(lambda: until(lambda: not reflector.alive))
             ends.callback(reflector.stop)
             reflector.start()
@@ -419,7 +420,7 @@ def test_many_share_one_door(server: FakeApiServer, api: Api, monkeypatch: pytes
 
     monkeypatch.setattr("drain._kube.door.socket.create_connection", counted)
     heard = [Heard() for _ in range(20)]
-    reflectors = [Reflector(api, "shop", "geoipd", each.changed, each.failed) for each in heard]
+    reflectors = [Reflector(api, "shop", "geoipd", each.changed, each.failed, mirror=MIRROR) for each in heard]
     for reflector in reflectors:
         reflector.start()
     for each in heard:
@@ -474,7 +475,7 @@ def test_stop_ends_a_blocked_read(server: FakeApiServer, api: Api, where: str) -
     if where == "answer":
         server.fault = only("watch", Fault(mute=True))
     heard = Heard()
-    reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed)
+    reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed, mirror=MIRROR)
     reflector.start()
     heard.until("endpoints", ["10.0.0.1"])
     watching_since(server)
@@ -491,7 +492,7 @@ def test_stop_ends_a_blocked_handshake(server: FakeApiServer, api: Api) -> None:
     server.stop()
     with socket.create_server(("127.0.0.1", server.port)) as silent:
         heard = Heard()
-        reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed)
+        reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed, mirror=MIRROR)
         reflector.start()
         silent.settimeout(5)
         connection, _ = silent.accept()
@@ -515,7 +516,7 @@ def test_stop_does_not_wait_for_a_connection(server: FakeApiServer, api: Api) ->
             each = waiting.enter_context(socket.socket())
             each.setblocking(False)
             each.connect_ex(("127.0.0.1", server.port))
-        reflector = Reflector(api, "shop", "geoipd", lambda slices: None, lambda message: None)
+        reflector = Reflector(api, "shop", "geoipd", lambda slices: None, lambda message: None, mirror=MIRROR)
         reflector.start()
         began = time.monotonic()
         reflector.stop()
@@ -529,7 +530,7 @@ def test_nothing_is_left_behind(server: FakeApiServer, api: Api) -> None:
 
     def live() -> None:
         heard = Heard()
-        reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed)
+        reflector = Reflector(api, "shop", "geoipd", heard.changed, heard.failed, mirror=MIRROR)
         reflector.start()
         heard.until("endpoints", ["10.0.0.1"])
         until(lambda: reflector.version)

@@ -1,0 +1,156 @@
+"""Looks at this pod's own endpoint while it drains, and at how long the pod has left. Cheap to import: the rest comes later.
+
+No standing watch: it begins with the drain. Needs list and watch on endpointslices in the pod's namespace; with `get pods` it
+also reads `deletionGracePeriodSeconds`, which may be less than the manifest says (`kubectl delete --grace-period`, an eviction).
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from drain._core.own_endpoint import OwnEndpoint, Pod, Standing, View
+from drain._kube.access import in_cluster, mounted
+
+if TYPE_CHECKING:  # urllib3 takes a while to import, and nobody may ever drain
+    from drain._kube.api import Api
+    from drain._kube.reflector import Reflector
+
+_CLOCK = 1.0  # seconds: the resolution of an HTTP date
+
+
+def own_pod(environ: Mapping[str, str] = os.environ) -> Pod | None:
+    """The pod that we are in; None: there is none around us, or nothing to prove it with.
+
+    `DRAIN_POD_NAME` or `POD_NAME` (from the downward API), else the host's name, which is the pod's unless it has `hostNetwork`
+    or a `hostname`; `DRAIN_POD_NAMESPACE` or `POD_NAMESPACE`, else what kubelet mounted; `DRAIN_POD_IP` or `POD_IP`.
+    """
+    directory = mounted(environ)
+    if not environ.get("KUBERNETES_SERVICE_HOST") or not (directory / "token").exists():
+        return None
+    name, namespace = _said(environ, "NAME"), _said(environ, "NAMESPACE")
+    if not namespace:
+        try:
+            namespace = (directory / "namespace").read_text().strip()
+        except OSError:
+            namespace = ""
+    return Pod(namespace or "default", name or socket.gethostname(), bool(name), _said(environ, "IP"))
+
+
+def look(changed: Callable[[], None]) -> "Look | None":
+    """Begin to look at this pod's endpoint. Does not block, raises nothing. None: there is no pod around us.
+
+    `changed` is called whenever the view differs, on a thread of its own; it must not block.
+    """
+    pod = own_pod()
+    return Look(pod, changed) if pod is not None else None
+
+
+class Look:
+    """See `look`. Any thread."""
+
+    def __init__(self, pod: Pod, changed: Callable[[], None]) -> None:
+        self._pod, self._changed = pod, changed
+        self._lock = threading.Lock()
+        self._view = View()
+        self._stopped = False
+        self._reflector: Reflector[OwnEndpoint] | None = None
+        self._terminating = threading.Event()  # or stopped
+        self._thread = threading.Thread(target=self._run, name="drain-own-endpoint", daemon=True)
+        self._thread.start()
+
+    def view(self) -> View:
+        """What is known by now."""
+        return self._view
+
+    def stop(self) -> None:
+        """Look no more. Does not wait: what is being asked ends by itself, on its daemon thread. Idempotent."""
+        with self._lock:
+            self._stopped = True
+            reflector = self._reflector
+        self._terminating.set()
+        if reflector is not None:
+            reflector.stop(wait=False)
+
+    # On its own thread, and the reflector's.
+
+    def _run(self) -> None:
+        try:
+            # Ours, whatever cluster the process's channels follow.
+            from drain._kube.api import Api  # noqa: PLC0415
+            from drain._kube.reflector import Reflector  # noqa: PLC0415
+
+            api, namespace = Api(in_cluster()), self._pod.namespace
+            reflector = Reflector(api, namespace, None, self._seen, self._failed, mirror=OwnEndpoint(self._pod))
+        except Exception as error:  # no usable ServiceAccount, or a broken installation: nobody can be asked
+            self._failed(str(error))
+            return
+        with self._lock:
+            if self._stopped:
+                return
+            self._reflector = reflector
+        reflector.start()
+        self._read_grace(api)
+
+    def _seen(self, mirror: OwnEndpoint) -> None:
+        view = mirror.view
+        if "terminating" in view.why:
+            self._terminating.set()
+        self._tell(view.standing, view.why)
+
+    def _failed(self, message: str) -> None:
+        # What has left is not coming back while we drain: there is no need to ask again.
+        if self._view.standing is not Standing.LEFT:
+            self._tell(Standing.UNKNOWN, message)
+
+    def _tell(self, standing: Standing, why: str, grace: float | None = None) -> None:
+        with self._lock:
+            view = View(standing, why, self._view.grace if grace is None else grace)
+            if self._stopped or view == self._view:
+                return
+            self._view = view
+        self._changed()
+
+    def _read_grace(self, api: "Api") -> None:
+        """At once, and again when the pod is seen terminating: a drain by hand may come before its deletion."""
+        from drain._kube.failure import ApiError  # noqa: PLC0415
+        from drain._kube.wire import Interrupt  # noqa: PLC0415
+
+        for _ in range(2):
+            interrupt = Interrupt()
+            try:
+                grace = left(*api.pod(self._pod.namespace, self._pod.name, interrupt))
+            except (ApiError, ValueError):  # may not, or cannot: what is configured counts
+                return
+            finally:
+                interrupt.release()
+            if grace is not None:
+                with self._lock:
+                    view = self._view
+                self._tell(view.standing, view.why, grace)
+                return
+            self._terminating.wait()
+            if self._stopped:
+                return
+
+
+def left(pod: Mapping[str, Any], date: str) -> float | None:
+    """Seconds until the pod is killed; None: nobody is deleting it.
+
+    The node's clock may be wrong, so the API server's counts, as the answer's Date tells it; within its resolution the whole
+    grace is left. Raises ValueError for a time that is none.
+    """
+    meta = pod.get("metadata") or {}
+    grace, at = meta.get("deletionGracePeriodSeconds"), meta.get("deletionTimestamp")
+    if not isinstance(grace, int | float) or not at:
+        return None
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
+    remaining = (datetime.fromisoformat(str(at)) - parsedate_to_datetime(date)).total_seconds() if date else grace
+    return float(grace) if remaining >= grace - 2 * _CLOCK else max(0.0, remaining - _CLOCK)
+
+
+def _said(environ: Mapping[str, str], what: str) -> str:
+    return environ.get(f"DRAIN_POD_{what}") or environ.get(f"POD_{what}") or ""
