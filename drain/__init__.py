@@ -12,6 +12,8 @@ _guard.protect()
 if TYPE_CHECKING:
     from drain import aio as aio
     from drain import resolver as resolver
+    from drain._draining import connection_age_left as connection_age_left
+    from drain._draining import draining as draining
     from drain._server import Server as Server
     from drain._server import run as run
     from drain._server import server as server
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
     from drain.errors import DrainError as DrainError
     from drain.errors import ResolutionError as ResolutionError
     from drain.errors import TargetError as TargetError
+    from drain.errors import WorkerError as WorkerError
     from drain.events import State as State
     from drain.report import DrainReport as DrainReport
     from drain.resolver import insecure_channel as insecure_channel
     from drain.resolver import secure_channel as secure_channel
+    from drain.workers import WorkersReport as WorkersReport
+    from drain.workers import run_workers as run_workers
 
 _HOME = {
     "BindError": "drain.errors",
@@ -50,8 +55,13 @@ _HOME = {
     "ServerKeepalive": "drain.config",
     "State": "drain.events",
     "TargetError": "drain.errors",
+    "WorkerError": "drain.errors",
+    "WorkersReport": "drain.workers",
+    "connection_age_left": "drain._draining",
+    "draining": "drain._draining",
     "insecure_channel": "drain.resolver",
     "run": "drain._server",
+    "run_workers": "drain.workers",
     "secure_channel": "drain.resolver",
     "server": "drain._server",
 }

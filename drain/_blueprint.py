@@ -12,11 +12,13 @@ from typing import Any
 
 import grpc
 
-from drain import events
+from drain import _worker, events
 from drain._grpc.addresses import Reservation, reserve
+from drain._grpc.ages import Ages
 from drain._grpc.capability import capability
 from drain._grpc.handlers import Guard, Watch, Watched
 from drain._grpc.health import SERVICE_NAME
+from drain._grpc.home import Home
 from drain._grpc.inflight import Gauge, Identify, Ledger
 from drain._grpc.listening import Where, can_see, listening, where
 from drain._grpc.load_report import LoadReport
@@ -73,6 +75,7 @@ class Blueprint:
         health: bool,
         health_address: str | None,
         load_report: bool = False,
+        connection_ages: bool = False,
     ) -> None:
         if health_address is not None and not health:
             raise ConfigurationError(
@@ -89,7 +92,9 @@ class Blueprint:
         self.health_is_ours = False
         self._user_options = list(options) if options is not None else None
         report = LoadReport(flavour) if load_report else None
-        self._watched = Watched(self.ledger, watch, guard if self.policy.stream_grace is not None else None, report)
+        self.home = Home(flavour, Ages(self._age_limit()) if connection_ages else None)
+        ends = guard if self.policy.stream_grace is not None else None
+        self._watched = Watched(self.ledger, watch, self.home, ends, report)
         self._choice: Choice | None = None
         self.options(lossless=True)  # whatever is wrong with them is said now
         if health_address is not None:
@@ -127,7 +132,7 @@ class Blueprint:
 
     def add_health_port(self, address: str) -> None:
         """Take an address for health alone."""
-        self.health_ports.append(Port(reserve(address), None))
+        self.health_ports.append(Port(reserve(address, shared=_worker.current is not None), None))
 
     def build_health(self, make: Callable[[], Any]) -> Any:
         """The server for health alone, or None. It has no part in the drain: it answers until the end, and goes last."""
@@ -150,7 +155,13 @@ class Blueprint:
 
     def options(self, *, lossless: bool) -> ServerOptions:
         """Grpc's channel arguments, and what the user's own do to ours."""
-        return server_options(self.keepalive, self._user_options, lossless=lossless)
+        return server_options(
+            self.keepalive, self._user_options, lossless=lossless, shared=_worker.current is not None
+        )
+
+    def _age_limit(self) -> float | None:
+        """After how many seconds grpc ends a connection, whoever said so; None: never."""
+        return self.options(lossless=True).age_limit
 
     def choice(self) -> Choice:
         """How this server says goodbye. Decided once; an unknown grpcio costs a probe in a subprocess."""
@@ -206,7 +217,10 @@ class Blueprint:
             self.release()
         for port in self.ports:
             port.give_to(server)
-        return server, Gauge(self.ledger, new.id if options.channelz else None)
+        known = new.id if options.channelz else None
+        if self.home.ages is not None:
+            self.home.ages.start(known)
+        return server, Gauge(self.ledger, known)
 
     @property
     def wheres(self) -> frozenset[Where]:

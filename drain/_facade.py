@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from drain import _rebalancer, events
+from drain import _rebalancer, _worker, events
 from drain._admin.server import Admin
 from drain._blueprint import Blueprint
 from drain._core.lifecycle import REFUSED, Input
@@ -131,16 +131,29 @@ class Facade:
 
     def _opened(self) -> None:
         """The server listens: whoever may ask can ask now."""
-        if self._admin:
+        worker = _worker.current
+        if self._admin or worker is not None:  # a worker's parent asks by the same means
             try:
                 Admin.register(Subject(self), self._subscribers.tell)
             except Exception as error:  # whatever it is: a server must run that would run without it
                 self._subscribers.tell(events.FallbackTaken("the admin socket", "none", str(error), "report it"))
+        if worker is not None:
+            self._tell_parent(worker)
         rebalance = self._blueprint.policy.rebalance
         stop = _rebalancer.start(
             rebalance, Subject(self), self._subscribers.add, self._tell, self.goaway, self.goaway_reason
         )
         weakref.finalize(self, stop).atexit = False
+
+    def _tell_parent(self, worker: _worker.Worker) -> None:
+        """Let the parent ask, and tell it what becomes of this server."""
+        subject, ports = Subject(self), frozenset(port.reservation.port for port in self._blueprint.ports)
+        if worker.first():
+            try:
+                Admin.control(worker.control)
+            except (OSError, RuntimeError):  # no descriptor, no thread: then the parent speaks by signals
+                worker.control.close()
+        self._subscribers.add(worker.opened(ports, subject.status().longest, lambda: subject.status().time_left))
 
     def _refuse(self, what: Input) -> None:
         """Raise for what cannot be done now."""

@@ -80,7 +80,7 @@ class Hands:
         elif effect is Effect.ANSWER_NOT_SERVING and not self.succeeded:
             self.do("answering NOT_SERVING", lambda: crew.flip_health(True))
         elif effect is Effect.STOP_LISTENING and means is not None:
-            self.do("stopping to listen", lambda: stop_listening(means.wheres))
+            self.do("stopping to listen", lambda: stop_listening(means.wheres, hand_over=self.succeeded))
         elif effect is Effect.SEND_GOAWAY:
             self._send_goaway()
         elif effect is Effect.END_WATCHES:

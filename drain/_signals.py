@@ -15,9 +15,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
+from drain import _worker
 from drain.errors import ConfigurationError
 
 TAKEN = (signal.SIGTERM, signal.SIGINT)
+
+
+def _taken() -> tuple[signal.Signals, ...]:
+    """A worker leaves SIGINT to its parent: Ctrl-C reaches both, and must count once."""
+    return TAKEN if _worker.current is None else (signal.SIGTERM,)
 
 
 class Mailbox:
@@ -62,7 +68,7 @@ class _Taken:
                 "run() takes SIGTERM and SIGINT, which Python allows in the main thread only. Call run() there; "
                 "in another thread call start(), and drain() when it is time."
             )
-        self._before = {number: signal.getsignal(number) for number in TAKEN}
+        self._before = {number: signal.getsignal(number) for number in _taken()}
         self._take()
         return self
 
@@ -94,7 +100,7 @@ class Signals(_Taken):
 
     def _take(self) -> None:
         self._wakeup = signal.set_wakeup_fd(self._mailbox.fileno(), warn_on_full_buffer=False)
-        for number in TAKEN:
+        for number in self._before:
             signal.signal(number, self._handle)
 
     def _give_back(self) -> None:
@@ -112,9 +118,9 @@ class LoopSignals(_Taken):
         self._loop, self._put = loop, put
 
     def _take(self) -> None:
-        for number in TAKEN:
+        for number in self._before:
             self._loop.add_signal_handler(number, self._put, number)
 
     def _give_back(self) -> None:
-        for number in TAKEN:
+        for number in self._before:
             self._loop.remove_signal_handler(number)

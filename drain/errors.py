@@ -1,5 +1,10 @@
 """Every error that drain raises: one root, and leaves divided by what the caller can do about it."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from drain._workers.report import WorkersReport
+
 
 class DrainError(Exception):
     """Root of all errors raised by drain."""
@@ -23,3 +28,15 @@ class TargetError(ConfigurationError):
 
 class ResolutionError(DrainError):
     """A target is well formed but cannot be resolved now."""
+
+
+class WorkerError(DrainError):
+    """A worker ended before it had ever listened, in the first start of `run_workers`: the text says how, with its last words.
+
+    Attributes:
+        report: how the other workers left.
+    """
+
+    def __init__(self, text: str, report: "WorkersReport") -> None:
+        super().__init__(text)
+        self.report = report

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from drain._grpc.home import CURRENT, Home, enter
 from drain._grpc.inflight import IGNORED_SERVICES, MOST_METHODS, Entry, Ledger
 
-Watch: TypeAlias = Callable[[Callable[..., Any], bool, Entry], Callable[..., Any]]
+Watch: TypeAlias = Callable[[Callable[..., Any], bool, Entry, Home], Callable[..., Any]]
 Guard: TypeAlias = Callable[[Callable[..., Any], str], Callable[..., Any]]
 
 _ARITY = {
@@ -25,13 +26,14 @@ _ARITY = {
 }
 
 
-def watch_sync(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Callable[..., Any]:
+def watch_sync(behavior: Callable[..., Any], streams: bool, entry: Entry, home: Home) -> Callable[..., Any]:
     """`behavior` of grpc.server, counted. functools.wraps keeps grpc's experimental_* attributes on it."""
 
     @functools.wraps(behavior)
     def returned(argument: Any, context: Any) -> Any:
         entry.begin()
         try:
+            enter(context, home)
             return behavior(argument, context)
         finally:
             entry.end()
@@ -41,18 +43,20 @@ def watch_sync(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Cal
         entry.begin()
         if not context.add_callback(entry.end):  # already terminated: nobody would call us back
             entry.end()
+        enter(context, home)
         return behavior(argument, context, *rest)
 
     return streamed if streams else returned
 
 
-def watch_async(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Callable[..., Any]:
+def watch_async(behavior: Callable[..., Any], streams: bool, entry: Entry, home: Home) -> Callable[..., Any]:
     """`behavior` of grpc.aio.server, counted. grpc.aio asks `inspect` what kind of function it is: so the kind is kept."""
     if inspect.isasyncgenfunction(behavior):
 
         @functools.wraps(behavior)
         async def generated(argument: Any, context: Any) -> Any:
             entry.begin()
+            CURRENT.set(home)
             responses = behavior(argument, context)
             try:
                 async for response in responses:
@@ -67,6 +71,7 @@ def watch_async(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Ca
         @functools.wraps(behavior)
         async def awaited(argument: Any, context: Any) -> Any:
             entry.begin()
+            CURRENT.set(home)
             try:
                 return await behavior(argument, context)
             finally:
@@ -78,22 +83,25 @@ def watch_async(behavior: Callable[..., Any], streams: bool, entry: Entry) -> Ca
     def yielded(argument: Any, context: Any) -> Any:  # a plain generator, on the migration thread pool
         entry.begin()
         try:
+            enter(context, home)
             yield from behavior(argument, context)
         finally:
             entry.end()
 
-    return yielded if streams else watch_sync(behavior, False, entry)
+    return yielded if streams else watch_sync(behavior, False, entry, home)
 
 
 class Watched:
     """Replaces handlers by counted ones. One per server; `watch` is `watch_sync` or `watch_async`.
 
     `guard`, where given, wraps the behaviour of every streaming method before it is counted (see streams.py); `report`, where
-    given, that of every method (see load_report.py).
+    given, that of every method (see load_report.py). `home` is what handlers may know of their server (see home.py).
     """
 
-    def __init__(self, ledger: Ledger, watch: Watch, guard: Guard | None = None, report: Guard | None = None) -> None:
-        self._ledger, self._watch, self._guard, self._report = ledger, watch, guard, report
+    def __init__(
+        self, ledger: Ledger, watch: Watch, home: Home, guard: Guard | None = None, report: Guard | None = None
+    ) -> None:
+        self._ledger, self._watch, self._home, self._guard, self._report = ledger, watch, home, guard, report
 
     def method(self, name: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """The counted twin of one method's handler. `name` is the full one, "/package.Service/Method"."""
@@ -104,7 +112,7 @@ class Watched:
                 behavior = self._guard(behavior, attribute)
             if self._report is not None:
                 behavior = self._report(behavior, attribute)
-        counted = self._watch(behavior, bool(handler.response_streaming), self._ledger.entry(name))
+        counted = self._watch(behavior, bool(handler.response_streaming), self._ledger.entry(name), self._home)
         return make(counted, handler.request_deserializer, handler.response_serializer)
 
     def registered(

@@ -9,7 +9,7 @@ Where the user has switched channelz off, the ledger alone decides.
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,14 +144,8 @@ class Gauge:
         if self._server_id is None:
             return ()
         names: list[str] = []
-        next_id = 0
-        while len(names) < limit:
-            page = _ask(cygrpc.channelz_get_server_sockets, self._server_id, next_id, min(500, limit - len(names)))
-            refs = (page or {}).get("socketRef", ())
-            names += [ref.get("name", "?").removeprefix("chttp2 ") for ref in refs]
-            if not refs or page is None or page.get("end"):
-                break
-            next_id = max(int(ref["socketId"]) for ref in refs) + 1
+        for page in server_sockets(self._server_id, 0, limit):
+            names += [name for _, name in page]
         return tuple(names)
 
     def any_peer(self) -> bool:
@@ -173,6 +167,20 @@ def _ask(question: Callable[..., bytes], *arguments: int) -> dict[str, Any] | No
     except (ValueError, KeyError):
         return None
     return answer if isinstance(answer, dict) else None
+
+
+def server_sockets(server_id: int, start: int, limit: int = 1_000_000) -> Iterator[list[tuple[int, str]]]:
+    """Open connections of a server whose channelz ids are `start` or more, as (id, peer), at most `limit`, page by page."""
+    while limit > 0:
+        page = _ask(cygrpc.channelz_get_server_sockets, server_id, start, min(500, limit)) or {}
+        found = [
+            (int(ref["socketId"]), ref.get("name", "?").removeprefix("chttp2 ")) for ref in page.get("socketRef", ())
+        ]
+        yield found
+        if not found or page.get("end"):
+            return
+        start = max(number for number, _ in found) + 1
+        limit -= len(found)
 
 
 def server_ids() -> set[int]:

@@ -8,17 +8,29 @@ does not bring the acceptor back. Fact guarded by tests/integration/test_listeni
 found, and closing rests on the Listener alone.
 """
 
+import contextlib
+import ctypes
 import os
 import socket
 import stat
+import struct
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import TypeAlias
 
 # Host and port, or the name of a Unix socket. Not the port alone: another server of this process may have it on another address.
 Where: TypeAlias = tuple[str, int] | str
 
 _FDS = "/proc/self/fd"
+_SO_ATTACH_FILTER = 26
+# load the byte with the flags; keep SYN and ACK; SYN alone? then drop; else pass.
+_PROGRAM = b"".join(
+    struct.pack("=HBBI", *line)
+    for line in ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+)
+_PROGRAM_BUFFER = ctypes.create_string_buffer(_PROGRAM, len(_PROGRAM))
+_STILL, _STILL_MOST = 0.005, 0.2  # seconds without anybody waiting: a handshake takes a round trip; and how long at most
+_LOOK = 0.001
 _ANY = ("::", "0.0.0.0")  # noqa: S104  # compared, not bound
 
 
@@ -42,7 +54,7 @@ def _spelled(host: str) -> str:
     return "*" if host in _ANY else host
 
 
-@contextmanager
+@contextlib.contextmanager
 def _duplicate(fd: int) -> Iterator[socket.socket | None]:
     """A socket object over a duplicate of `fd`, or None if it is no socket. Never touches the original."""
     # Looked at before the dup: socket.socket() on anything else fails and would leave the duplicate open.
@@ -86,8 +98,15 @@ def listening(wanted: Collection[Where]) -> set[Where]:
     return {at for _, at in _each_listening(wanted)}
 
 
-def stop_listening(wanted: Collection[Where]) -> int:
-    """Refuse new connections there for ever. Returns how many sockets were closed to newcomers."""
+def stop_listening(wanted: Collection[Where], *, hand_over: bool = False) -> int:
+    """Refuse new connections there for ever. Returns how many sockets were closed to newcomers.
+
+    `hand_over`: others listen on the same port (SO_REUSEPORT). Connections that wait to be accepted would be reset with the
+    socket, although the others could have had them. So newcomers are made to knock again first (their first SYN is dropped; the
+    second comes after a second, and finds another socket), and those that are here already are let in, for a moment.
+    """
+    if hand_over:
+        _turn_away(wanted)
     stopped = 0
     for candidate, _ in _each_listening(wanted):
         try:
@@ -96,6 +115,32 @@ def stop_listening(wanted: Collection[Where]) -> int:
         except OSError:  # listed twice under two descriptors: the second shutdown finds it already done (ENOTCONN)
             continue
     return stopped
+
+
+def _turn_away(wanted: Collection[Where]) -> None:
+    """Drop what would open a connection, and wait until grpc has accepted the others. Blocks for `_STILL` to `_STILL_MOST`."""
+    turned = False
+    for candidate, at in _each_listening(wanted):
+        if not isinstance(at, str):
+            with contextlib.suppress(OSError):  # forbidden: then they take their chance
+                candidate.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _no_newcomers())
+                turned = True
+    until = time.monotonic() + _STILL_MOST
+    still_since = time.monotonic()
+    while turned and (now := time.monotonic()) < until and now - still_since < _STILL:
+        if any(_waiting(candidate) for candidate, at in _each_listening(wanted) if not isinstance(at, str)):
+            still_since = now
+        time.sleep(_LOOK)
+
+
+def _no_newcomers() -> bytes:
+    """A classic BPF program (filter.h) for a listening socket: drops a SYN without ACK, passes all else."""
+    return struct.pack("@HP", len(_PROGRAM) // 8, ctypes.addressof(_PROGRAM_BUFFER))
+
+
+def _waiting(listener: socket.socket) -> int:
+    """Connections that are not accepted yet (tcp_info.tcpi_unacked, which for a listening socket is its queue)."""
+    return int.from_bytes(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24:28], "little")
 
 
 def connected(wanted: Collection[Where]) -> int | None:

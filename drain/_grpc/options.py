@@ -16,6 +16,8 @@ _MINIMAL_STACK = "grpc.minimal_stack"
 # ExcludeFromMinimalStack; measured: test_grpcs_minimal_stack_has_no_connection_age).
 _NOT_IN_MINIMAL_STACK = ("grpc.max_connection_age_ms", "grpc.max_connection_idle_ms")
 
+_NO_LIMIT = 2**31 - 1  # what grpc takes for no limit
+
 # What lossless GOAWAY rests on, and why nobody else may set it. Refused in every mode, so that the same code starts, or
 # does not, whatever grpcio it meets.
 _OURS_ALONE: Mapping[str, str] = {
@@ -49,14 +51,28 @@ class ServerOptions:
     channelz: bool
     """channelz is on: calls in flight can be counted without cost per call."""
 
+    @property
+    def age_limit(self) -> float | None:
+        """The max_connection_age in seconds that counts, drain's or the user's; None: there is none."""
+        named = dict(reversed(self.arguments))
+        age = named.get(_NOT_IN_MINIMAL_STACK[0])
+        if not isinstance(age, int) or age >= _NO_LIMIT or named.get(_MINIMAL_STACK, False):
+            return None
+        return age / 1000
+
 
 def server_options(
-    keepalive: ServerKeepalive | None, user: Iterable[tuple[str, Any]] | None, *, lossless: bool
+    keepalive: ServerKeepalive | None,
+    user: Iterable[tuple[str, Any]] | None,
+    *,
+    lossless: bool,
+    shared: bool = False,
 ) -> ServerOptions:
     """The arguments for a server: `keepalive`'s (None: none), with the user's own on top.
 
     The user's win, except that `grpc.so_reuseport` stays on in lossless mode, where a socket of ours holds the port
-    until grpc listens (see `drain._grpc.addresses`); exclusiveness is then checked by us. Raises `ConfigurationError`
+    until grpc listens (see `drain._grpc.addresses`); exclusiveness is then checked by us. `shared`: this process is one of
+    several workers on the port, which is shared whatever the user's options say. Raises `ConfigurationError`
     for options that are not pairs of a name and a value, and for those that lossless GOAWAY rests on.
     """
     users = tuple(pairs(user))
@@ -69,10 +85,11 @@ def server_options(
         if name in named and named[name] != value
     ]
     clashes += _minimal_stack(ours, named)
-    shared = bool(named.get(_SO_REUSEPORT, False))
-    if lossless:
-        if not shared and _SO_REUSEPORT in named:
+    worker, shared = shared, shared or bool(named.get(_SO_REUSEPORT, False))
+    if lossless or worker:
+        if not named.get(_SO_REUSEPORT, True):
             reason = "drain holds the port for grpc, and has itself made sure that nobody else has it"
+            reason = "the port is shared by several workers" if worker else reason
             clashes.append(OptionClash(_SO_REUSEPORT, 1, named[_SO_REUSEPORT], 1, reason))
         users = tuple(pair for pair in users if pair[0] != _SO_REUSEPORT)
         ours[_SO_REUSEPORT] = 1

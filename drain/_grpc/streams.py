@@ -1,8 +1,8 @@
 """Ending streams in good order: UNAVAILABLE and a `drain-reason` trailer, so that clients reconnect elsewhere.
 
-Only where `DrainPolicy.stream_grace` is set are streaming handlers wrapped, so without it a message costs nothing. A sync handler
-cannot be ended from another thread with a status of one's choice: it ends at its next read or yield, and one that blocks
-elsewhere is cancelled at the deadline like any call. An asyncio handler is interrupted where it awaits; its `finally` blocks run.
+Only where `DrainPolicy.stream_grace` is set are streaming handlers wrapped, so without it a message costs nothing. An asyncio
+handler is interrupted where it awaits; its `finally` blocks run. A thread cannot be interrupted: a synchronous handler's status
+is sent in its place (`server_state.py`), and to the handler it is as if its client had cancelled: its next read or yield ends it.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ from typing import Any
 
 import grpc
 
+from drain._grpc.server_state import send_status
+
 DETAILS = "the server is draining: reconnect elsewhere"
 TRAILER = "drain-reason"
 
@@ -24,17 +26,23 @@ class SyncGuard:
     def __init__(self) -> None:
         self._ended = threading.Event()
         self._reason = ""
+        self._open: dict[int, Any] = {}  # contexts by id: an interceptor's may not be hashable
 
     def end(self, reason: str) -> None:
-        """From now on every stream ends at its next read or yield."""
+        """End every stream now, and those that begin later as well."""
         self._reason = reason
         self._ended.set()
+        for context in list(self._open.values()):
+            send_status(context, _Ended(reason))
 
     def __call__(self, behavior: Callable[..., Any], arity: str) -> Callable[..., Any]:
-        """`behavior` whose request and response iterators look whether the end has come."""
+        """`behavior` whose calls are known, and whose request and response iterators look whether the end has come."""
 
         @functools.wraps(behavior)
         def guarded(argument: Any, context: Any, *rest: Any) -> Any:
+            self._open[id(context)] = context
+            if not context.add_callback(functools.partial(self._open.pop, id(context), None)):  # its client has gone
+                self._open.pop(id(context), None)
             if arity.startswith("stream"):
                 argument = self._until_end(argument, context)
             answer = behavior(argument, context, *rest)
@@ -43,10 +51,17 @@ class SyncGuard:
         return guarded
 
     def _until_end(self, messages: Iterator[Any], context: Any) -> Iterator[Any]:
-        for message in messages:
-            if self._ended.is_set():
-                context.abort_with_status(_Ended(self._reason))
-            yield message
+        try:
+            for message in messages:
+                if self._ended.is_set():
+                    context.abort_with_status(_Ended(self._reason))
+                yield message
+        except grpc.RpcError as error:
+            if not self._ended.is_set():
+                raise
+            # grpc keeps the error, and with its trace the call: until the collector came by, the connection would stay open.
+            error.__traceback__ = None
+            context.abort_with_status(_Ended(self._reason))
 
 
 class _Ended(grpc.Status):

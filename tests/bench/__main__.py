@@ -23,12 +23,17 @@ from tests.bench import (
     follow,
     imports,
     kills,
+    leaving,
     memory,
     observation,
     percall,
+    prestop,
     requests,
     restarts,
     rotations,
+    scale,
+    standalone,
+    workers,
 )
 from tests.bench._rows import Row, markdown
 
@@ -37,6 +42,7 @@ BENCHES: dict[str, Bench] = {
     "restarts": restarts.measure,
     "rotations": rotations.measure,
     "observation": observation.measure,
+    "leaving": leaving.measure,
     "cpu": cpu.measure,
     "import": imports.measure,
     "exit": exits.measure,
@@ -47,6 +53,10 @@ BENCHES: dict[str, Bench] = {
     "firstcall": firstcall.measure,
     "requests": requests.measure,
     "kills": kills.measure,
+    "prestop": prestop.measure,
+    "standalone": standalone.measure,
+    "scale": scale.measure,
+    "workers": workers.measure,
 }
 
 

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from drain._grpc.handlers import Watched, watch_async, watch_sync
+from drain._grpc.home import Home
 from drain._grpc.inflight import MOST_METHODS, Ledger
 from tests.integration._servers.calls import PATIENCE, Client, Talk
 from tests.integration._servers.hosted import Hosted
@@ -17,6 +18,7 @@ from tests.integration._servers.waiting import until
 
 Serve = Callable[..., Hosted]
 Clients = Callable[..., Client]
+HOME = Home("sync")
 MAKERS = {
     ("unary", "unary"): grpc.unary_unary_rpc_method_handler,
     ("unary", "stream"): grpc.unary_stream_rpc_method_handler,
@@ -30,7 +32,7 @@ MAKERS = {
 def test_the_shape_is_kept(watch: Any, arity: tuple[str, str]) -> None:
     """Arity and serializers of a handler are those of the user's."""
     handler = MAKERS[arity](lambda argument, context: argument, str.encode, bytes.decode)
-    twin = Watched(Ledger(), watch).method("/a.B/C", handler)
+    twin = Watched(Ledger(), watch, HOME).method("/a.B/C", handler)
     assert (twin.request_streaming, twin.response_streaming) == (arity[0] == "stream", arity[1] == "stream")
     assert twin.request_deserializer is handler.request_deserializer
     assert twin.response_serializer is handler.response_serializer
@@ -68,7 +70,7 @@ def plain_generator(request: bytes, context: Any) -> Any:
 )
 def test_the_kind_of_function_is_kept(behaviour: Any, streams: bool, kind: Callable[[Any], bool]) -> None:
     """grpc.aio asks `inspect` how to run a handler; name and documentation stay for those who trace."""
-    watched = watch_async(behaviour, streams, Ledger().entry("/a.B/C"))
+    watched = watch_async(behaviour, streams, Ledger().entry("/a.B/C"), HOME)
     assert kind(watched)
     assert kind(behaviour)
     assert not (inspect.iscoroutinefunction(watched) and kind is not inspect.iscoroutinefunction)
@@ -84,7 +86,7 @@ def test_grpcs_experimental_attributes_are_kept(streams: bool) -> None:
 
     behaviour.experimental_thread_pool = "a pool"  # type: ignore[attr-defined]
     behaviour.experimental_non_blocking = True  # type: ignore[attr-defined]
-    watched = watch_sync(behaviour, streams, Ledger().entry("/a.B/C"))
+    watched = watch_sync(behaviour, streams, Ledger().entry("/a.B/C"), HOME)
     assert watched.experimental_thread_pool == "a pool"  # type: ignore[attr-defined]
     assert watched.experimental_non_blocking is True  # type: ignore[attr-defined]
 
@@ -103,7 +105,7 @@ def test_a_generic_handler_is_asked_each_time() -> None:
         def __init__(self, method: str) -> None:
             self.method = method
 
-    (twin,) = Watched(Ledger(), watch_sync).generic([Changing()])
+    (twin,) = Watched(Ledger(), watch_sync, HOME).generic([Changing()])
     first, second = twin.service(Details("/a.B/Known")), twin.service(Details("/a.B/Known"))
     assert first is second
     assert first is not known
@@ -123,7 +125,7 @@ def test_any_number_of_names_is_bounded() -> None:
             self.method = method
 
     ledger = Ledger()
-    (twin,) = Watched(ledger, watch_sync).generic([Anything()])
+    (twin,) = Watched(ledger, watch_sync, HOME).generic([Anything()])
     for number in range(3 * MOST_METHODS):
         twin.service(Details(f"/a.B/{number}")).unary_unary(b"", None)
     assert ledger.counts()[:2] == (3 * MOST_METHODS, 0)

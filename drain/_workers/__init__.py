@@ -1,0 +1,1 @@
+"""Several processes on one port: what `drain.run_workers` is made of. Nothing in here imports grpc."""

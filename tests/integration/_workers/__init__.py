@@ -1,0 +1,1 @@
+"""Groups of worker processes under test."""
