@@ -155,9 +155,7 @@ class Blueprint:
 
     def options(self, *, lossless: bool) -> ServerOptions:
         """Grpc's channel arguments, and what the user's own do to ours."""
-        return server_options(
-            self.keepalive, self._user_options, lossless=lossless, shared=_worker.current is not None
-        )
+        return server_options(self.keepalive, self._user_options, lossless=lossless, shared=_worker.current is not None)
 
     def _age_limit(self) -> float | None:
         """After how many seconds grpc ends a connection, whoever said so; None: never."""

@@ -1,6 +1,6 @@
 """What a handler, or any code with nothing but a call's context, may ask of the server that the call belongs to.
 
-`drain.draining` and `drain.connection_age_left`, and the twins in `drain.aio`. Safe from any thread; no cost but for who asks.
+`drain.draining` and `drain.connection_age_left`; _aio_draining.py has the twin. Safe from any thread; no cost but for who asks.
 """
 
 import asyncio
@@ -28,34 +28,12 @@ def draining(context: Any) -> threading.Event:
     Raises DrainError outside of a call of a drain server, and on the event loop of an asyncio one, where waiting for it would
     hold up everything: `drain.aio.draining` is for that.
     """
-    home = _home(context, "draining")
+    home = belonging(context, "draining")
     if home.aio_draining is not None and _on_a_loop():
         raise DrainError(
             "drain.draining(context) in a coroutine: its wait() would hold up the loop. Use drain.aio.draining."
         )
     return home.draining
-
-
-def aio_draining(context: Any) -> asyncio.Event:
-    """The `draining` event of the asyncio server that this call belongs to: set when its drain begins.
-
-        async def Subscribe(self, request, context):
-            draining = drain.aio.draining(context)
-            while not draining.is_set():
-                yield await news()
-
-    To be looked at, or awaited. Ask for it in the handler's own task, or one that it has made: elsewhere grpc.aio's contexts say
-    nothing of where they belong.
-
-    Args:
-        context: the handler's context, also one that an interceptor has wrapped.
-
-    Raises DrainError outside of a call of a drain server, and in a call of a synchronous one.
-    """
-    home = _home(context, "aio.draining")
-    if home.aio_draining is None:
-        raise DrainError("drain.aio.draining(context) in a call of a synchronous server: use drain.draining(context).")
-    return home.aio_draining
 
 
 def connection_age_left(context: Any) -> float | None:
@@ -68,7 +46,7 @@ def connection_age_left(context: Any) -> float | None:
 
     Raises DrainError outside of a call of a drain server, and where the server was made without `connection_ages=True`.
     """
-    ages = _home(context, "connection_age_left").ages
+    ages = belonging(context, "connection_age_left").ages
     if ages is None:
         raise DrainError(
             "drain.connection_age_left(context): nobody notes when connections begin. "
@@ -77,7 +55,8 @@ def connection_age_left(context: Any) -> float | None:
     return ages.left(context.peer())
 
 
-def _home(context: Any, name: str) -> Home:
+def belonging(context: Any, name: str) -> Home:
+    """Where the call belongs. `name`: of what is asked for. Raises DrainError where that is not known."""
     if (home := home_of(context)) is None:
         raise DrainError(
             f"drain.{name}({type(context).__name__}): this is no call of a server made with drain.server(...) or "

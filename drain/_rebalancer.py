@@ -15,10 +15,11 @@ from typing import Protocol, TypeAlias
 from drain import events
 from drain._core.lifecycle import Input
 from drain._core.rebalancing import Rebalancing
-from drain._rebalancing_sources import Source, Tell, sources
+from drain._rebalancing_sources import Source, Sources, Tell, sources
 from drain.config import RebalancePolicy
 
 ROTATION = 10.0  # seconds that a rotation may take: far more than the driver's own bounds
+_OFF = "connections stay until max_connection_age"
 PAUSE = 5.0  # seconds at least between a rotation that failed and the next attempt
 
 
@@ -64,13 +65,13 @@ def start(
     if policy is None:
         return _nothing
     if goaway != "lossless":
-        tell(
-            events.FallbackTaken(
-                "rebalancing", "connections stay until max_connection_age", goaway_reason, "lossless GOAWAY"
-            )
-        )
+        tell(events.FallbackTaken("rebalancing", _OFF, goaway_reason, "lossless GOAWAY"))
         return _nothing
-    return Rebalancer(policy, subject, subscribe, tell).stop
+    try:
+        return Rebalancer(policy, subject, subscribe, tell).stop
+    except RuntimeError as error:  # no more threads: a server must run that would run without it
+        tell(events.FallbackTaken("rebalancing", _OFF, str(error), "let the process have more threads"))
+        return _nothing
 
 
 def _nothing() -> None: ...
@@ -104,25 +105,34 @@ class Rebalancer:
     # On its own thread from here on.
 
     def _run(self) -> None:
-        found = sources(self._policy.target, lambda: self._inbox.put(_News()), self._tell)
         try:
-            while True:
-                due = self._due()
-                try:
-                    news = self._inbox.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
-                except queue.Empty:
-                    self._rotate()
-                    continue
-                if news is None:
-                    return
-                if isinstance(news, events.Rotated):
-                    self._rotated(news.at)
-                else:
-                    self._look(found.known())
+            found = sources(self._policy.target, lambda: self._inbox.put(_News()), self._tell)
+            try:
+                self._follow(found)
+            finally:
+                found.stop()
         except ReferenceError:  # the server was dropped
             return
-        finally:
-            found.stop()
+        except Exception as error:  # the root of the thread: it must not end without a word
+            self._unsubscribe()
+            self._tell(
+                events.StepFailed("rebalancing, which ends", f"{type(error).__name__}: {error}", time.monotonic())
+            )
+
+    def _follow(self, found: Sources) -> None:
+        while True:
+            due = self._due()
+            try:
+                news = self._inbox.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                self._rotate()
+                continue
+            if news is None:
+                return
+            if isinstance(news, events.Rotated):
+                self._rotated(news.at)
+            else:
+                self._look(found.known())
 
     def _look(self, known: Iterable[tuple[Source, frozenset[Hashable]]]) -> None:
         now = time.monotonic()

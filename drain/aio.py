@@ -19,9 +19,9 @@ from grpc_health.v1 import health_pb2_grpc
 
 from drain import events
 from drain._aio_channels import insecure_channel, secure_channel
+from drain._aio_draining import draining
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
 from drain._core.lifecycle import Input
-from drain._draining import aio_draining as draining
 from drain._draining import connection_age_left
 from drain._facade import Facade
 from drain._grpc.handlers import watch_async

@@ -70,7 +70,7 @@ def run_workers(
             try:
                 report = parent.run()
             finally:
-                if parent.last is not None:
+                if parent.last is not None and any(worker.served for worker in parent.last.workers):
                     print(parent.last.text(), file=sys.stderr, flush=True)
     if parent.forced_by is not None:
         signal.raise_signal(parent.forced_by)

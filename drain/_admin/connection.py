@@ -36,6 +36,11 @@ class Connection:
         self._read_until: float | None = None
 
     @property
+    def answering(self) -> bool:
+        """Whether somebody still waits for the end of an answer."""
+        return bool(self.jobs or self._outgoing) or (self._asked and not self.control)
+
+    @property
     def writing(self) -> bool:
         """Whether something is still to be written."""
         return bool(self._outgoing)

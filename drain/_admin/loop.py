@@ -73,7 +73,7 @@ class Loop:
     @property
     def answering(self) -> bool:
         """Whether an answer is not yet complete, or not yet written. Any thread."""
-        return any(each.jobs or each.writing for each in list(self._connections.values()))
+        return any(each.answering for each in list(self._connections.values()))
 
     def run(self, going_on: Callable[[], bool]) -> None:
         """Serve as long as `going_on()`, which is asked after every turn."""

@@ -25,7 +25,7 @@ from drain.errors import DrainError
 __all__ = ["Admin", "Administered"]
 
 ORPHANED = "the parent process is gone"
-_LAST_WORDS = 0.25  # seconds of the process's end for answers that are not written yet
+_LAST_WORDS = 0.5  # seconds of the process's end for answers that are not written yet
 _REMEDY = "Set DRAIN_RUNTIME_DIR to a folder of this user's own, mode 0700; admin=False does without the socket."
 
 

@@ -83,7 +83,7 @@ class OwnEndpoint:
         return True  # also with no slice: there is nothing to hold on to
 
     def replaced(self, items: Iterable[Json]) -> "OwnEndpoint":
-        """What a list request answered: nothing else exists."""
+        """What a list request answered: nothing else exists. What is not of a slice's shape has nothing of ours."""
         found = {_name(raw): entry for raw in items if (entry := self._entry(raw)) is not None}
         return replace(self, known=True, met=self.met or bool(found), entries=found)
 
@@ -124,11 +124,11 @@ class OwnEndpoint:
         return View(Standing.LEFT, ", ".join(said))
 
     def _entry(self, raw: Json) -> _Entry | None:
-        ours = [endpoint for endpoint in raw.get("endpoints") or () if self._is_ours(endpoint)]
+        ours = [endpoint for endpoint in map(_object, _list(_object(raw), "endpoints")) if self._is_ours(endpoint)]
         if not ours:
             return None
-        labels = (raw.get("metadata") or {}).get("labels") or {}
-        conditions = [endpoint.get("conditions") or {} for endpoint in ours]
+        labels = _object(_object(raw.get("metadata")).get("labels"))
+        conditions = [_object(endpoint.get("conditions")) for endpoint in ours]
         # More than one would be strange; what any of them still lists counts.
         return _Entry(
             service=str(labels.get(_SERVICE) or ""),
@@ -139,15 +139,25 @@ class OwnEndpoint:
         )
 
     def _is_ours(self, endpoint: Json) -> bool:
-        reference = endpoint.get("targetRef") or {}
+        reference = _object(endpoint.get("targetRef"))
         if reference.get("name"):
             kind, namespace = reference.get("kind") or "Pod", reference.get("namespace") or self.pod.namespace
             return (kind, namespace, reference["name"]) == ("Pod", self.pod.namespace, self.pod.name)
-        return bool(self.pod.ip) and self.pod.ip in (endpoint.get("addresses") or ())
+        return bool(self.pod.ip) and self.pod.ip in _list(endpoint, "addresses")
 
 
 def _name(raw: Json) -> str:
-    return str((raw.get("metadata") or {}).get("name") or "")
+    return str(_object(_object(raw).get("metadata")).get("name") or "")
+
+
+def _object(what: Any) -> Json:
+    """An object, or an empty one for whatever else there is: a drain does not end over somebody's odd slice."""
+    return what if isinstance(what, Mapping) else {}
+
+
+def _list(raw: Json, name: str) -> list[Any]:
+    found = raw.get(name)
+    return found if isinstance(found, list) else []
 
 
 def _slices(number: int) -> str:

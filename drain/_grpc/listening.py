@@ -29,7 +29,8 @@ _PROGRAM = b"".join(
     for line in ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 )
 _PROGRAM_BUFFER = ctypes.create_string_buffer(_PROGRAM, len(_PROGRAM))
-_STILL, _STILL_MOST = 0.005, 0.2  # seconds without anybody waiting: a handshake takes a round trip; and how long at most
+_STILL = 0.005  # seconds without anybody waiting: a handshake takes a round trip
+_STILL_MOST = 0.2  # seconds to wait for that
 _LOOK = 0.001
 _ANY = ("::", "0.0.0.0")  # noqa: S104  # compared, not bound
 

@@ -49,7 +49,7 @@ Loader = Callable[[], Access]
 
 def automatic() -> Access:
     """In the cluster if there is one around us, else by kubeconfig. Raises ConfigurationError."""
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and ((mounted() / "token").exists() or not _kubeconfig_named()):
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and (has_token(mounted()) or not _kubeconfig_named()):
         return in_cluster()
     return kubeconfig()
 
@@ -57,6 +57,17 @@ def automatic() -> Access:
 def mounted(environ: Mapping[str, str] = os.environ) -> Path:
     """Where kubelet mounts the pod's ServiceAccount; DRAIN_SERVICE_ACCOUNT_DIR names another directory."""
     return Path(environ.get(_DIRECTORY) or SERVICE_ACCOUNT)
+
+
+def has_token(directory: Path) -> bool:
+    """Whether a token is mounted there. One that cannot be read is: `in_cluster` says what is wrong with it."""
+    try:
+        (directory / "token").stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def in_cluster(directory: Path | None = None) -> Access:
@@ -75,7 +86,7 @@ def in_cluster(directory: Path | None = None) -> Access:
             )
     try:
         namespace = (directory / "namespace").read_text().strip() or "default"
-    except OSError:
+    except (OSError, ValueError):
         namespace = "default"
     server = InCluster(
         f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}", str(directory / "ca.crt")

@@ -8,17 +8,20 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from drain._core.own_endpoint import OwnEndpoint, Pod, Standing, View
-from drain._kube.access import in_cluster, mounted
+from drain._kube.access import has_token, in_cluster, mounted
+from drain._kube.wire import Interrupt
 
 if TYPE_CHECKING:  # urllib3 takes a while to import, and nobody may ever drain
     from drain._kube.api import Api
     from drain._kube.reflector import Reflector
 
 _CLOCK = 1.0  # seconds: the resolution of an HTTP date
+_FOREVER = float("inf")
 
 
 def own_pod(environ: Mapping[str, str] = os.environ) -> Pod | None:
@@ -28,13 +31,13 @@ def own_pod(environ: Mapping[str, str] = os.environ) -> Pod | None:
     or a `hostname`; `DRAIN_POD_NAMESPACE` or `POD_NAMESPACE`, else what kubelet mounted; `DRAIN_POD_IP` or `POD_IP`.
     """
     directory = mounted(environ)
-    if not environ.get("KUBERNETES_SERVICE_HOST") or not (directory / "token").exists():
+    if not environ.get("KUBERNETES_SERVICE_HOST") or not has_token(directory):
         return None
     name, namespace = _said(environ, "NAME"), _said(environ, "NAMESPACE")
     if not namespace:
         try:
             namespace = (directory / "namespace").read_text().strip()
-        except OSError:
+        except (OSError, ValueError):
             namespace = ""
     return Pod(namespace or "default", name or socket.gethostname(), bool(name), _said(environ, "IP"))
 
@@ -55,8 +58,9 @@ class Look:
         self._pod, self._changed = pod, changed
         self._lock = threading.Lock()
         self._view = View()
-        self._stopped = False
+        self._interrupt = Interrupt()
         self._reflector: Reflector[OwnEndpoint] | None = None
+        self._stopped = threading.Event()
         self._terminating = threading.Event()  # or stopped
         self._thread = threading.Thread(target=self._run, name="drain-own-endpoint", daemon=True)
         self._thread.start()
@@ -66,11 +70,12 @@ class Look:
         return self._view
 
     def stop(self) -> None:
-        """Look no more. Does not wait: what is being asked ends by itself, on its daemon thread. Idempotent."""
+        """Look no more. Does not wait: daemon threads end what is asked, a connection being made at its time-out. Idempotent."""
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             reflector = self._reflector
         self._terminating.set()
+        self._interrupt.set()
         if reflector is not None:
             reflector.stop(wait=False)
 
@@ -84,55 +89,50 @@ class Look:
 
             api, namespace = Api(in_cluster()), self._pod.namespace
             reflector = Reflector(api, namespace, None, self._seen, self._failed, mirror=OwnEndpoint(self._pod))
+            with self._lock:
+                if self._stopped.is_set():
+                    return
+                self._reflector = reflector
+            reflector.start()
         except Exception as error:  # no usable ServiceAccount, or a broken installation: nobody can be asked
-            self._failed(str(error))
+            self._failed(str(error) or type(error).__name__)
             return
-        with self._lock:
-            if self._stopped:
-                return
-            self._reflector = reflector
-        reflector.start()
         self._read_grace(api)
+        self._stopped.wait()
+        reflector.stop()
+        api.close()
 
     def _seen(self, mirror: OwnEndpoint) -> None:
         view = mirror.view
         if "terminating" in view.why:
             self._terminating.set()
-        self._tell(view.standing, view.why)
+        self._tell(standing=view.standing, why=view.why)
 
     def _failed(self, message: str) -> None:
         # What has left is not coming back while we drain: there is no need to ask again.
         if self._view.standing is not Standing.LEFT:
-            self._tell(Standing.UNKNOWN, message)
+            self._tell(standing=Standing.UNKNOWN, why=message)
 
-    def _tell(self, standing: Standing, why: str, grace: float | None = None) -> None:
-        with self._lock:
-            view = View(standing, why, self._view.grace if grace is None else grace)
-            if self._stopped or view == self._view:
+    def _tell(self, **different: Any) -> None:
+        with self._lock:  # two threads tell: neither may undo what the other has seen
+            view = replace(self._view, **different)
+            if self._stopped.is_set() or view == self._view:
                 return
             self._view = view
         self._changed()
 
     def _read_grace(self, api: "Api") -> None:
         """At once, and again when the pod is seen terminating: a drain by hand may come before its deletion."""
-        from drain._kube.failure import ApiError  # noqa: PLC0415
-        from drain._kube.wire import Interrupt  # noqa: PLC0415
-
         for _ in range(2):
-            interrupt = Interrupt()
             try:
-                grace = left(*api.pod(self._pod.namespace, self._pod.name, interrupt))
-            except (ApiError, ValueError):  # may not, or cannot: what is configured counts
-                return
-            finally:
-                interrupt.release()
+                grace = left(*api.pod(self._pod.namespace, self._pod.name, self._interrupt))
+            except Exception:  # may not, or cannot just now, or no sense in it: what is configured counts
+                grace = None
             if grace is not None:
-                with self._lock:
-                    view = self._view
-                self._tell(view.standing, view.why, grace)
+                self._tell(grace=grace)
                 return
             self._terminating.wait()
-            if self._stopped:
+            if self._stopped.is_set():
                 return
 
 
@@ -140,16 +140,24 @@ def left(pod: Mapping[str, Any], date: str) -> float | None:
     """Seconds until the pod is killed; None: nobody is deleting it.
 
     The node's clock may be wrong, so the API server's counts, as the answer's Date tells it; within its resolution the whole
-    grace is left. Raises ValueError for a time that is none.
+    grace is left. Raises ValueError for a time that is none; a grace that is none is not known.
     """
-    meta = pod.get("metadata") or {}
+    meta = pod.get("metadata")
+    if not isinstance(meta, Mapping):
+        return None
     grace, at = meta.get("deletionGracePeriodSeconds"), meta.get("deletionTimestamp")
-    if not isinstance(grace, int | float) or not at:
+    if not isinstance(grace, int | float) or not 0 <= grace < _FOREVER or not at:
         return None
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
-    remaining = (datetime.fromisoformat(str(at)) - parsedate_to_datetime(date)).total_seconds() if date else grace
+    remaining = float(grace)
+    if date:
+        remaining = (_aware(datetime.fromisoformat(str(at))) - _aware(parsedate_to_datetime(date))).total_seconds()
     return float(grace) if remaining >= grace - 2 * _CLOCK else max(0.0, remaining - _CLOCK)
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)  # neither says another zone
 
 
 def _said(environ: Mapping[str, str], what: str) -> str:

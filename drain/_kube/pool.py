@@ -1,12 +1,13 @@
 """A urllib3 pool as the kubernetes package makes it, whose waiting can be ended from another thread."""
 
 import contextlib
+import ipaddress
 import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -14,6 +15,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from drain._kube.access import InCluster
 from drain._kube.wire import Interrupt
+from drain.errors import ConfigurationError
 
 # A connection that dies silently is noticed by the kernel in about a minute, too: 30 s idle, then 3 probes.
 _SOCKET_OPTIONS = [
@@ -92,7 +94,40 @@ def made(configuration: Any) -> Any:
 def _in_cluster(server: InCluster) -> Any:
     """The same for a pod, without the kubernetes package; proxies are those of the environment, as it has them, too."""
     trust: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": server.ssl_ca_cert}
-    proxy = getproxies().get("https")
-    if proxy and not proxy_bypass(urlsplit(server.host).netloc):
+    proxies = getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or _bypassed(server.host, proxies.get("no") or ""):
+        return urllib3.PoolManager(**trust)
+    try:
+        if proxy.lower().startswith("socks"):
+            from urllib3.contrib.socks import SOCKSProxyManager  # noqa: PLC0415 - needs PySocks, which few have
+
+            return SOCKSProxyManager(proxy, **trust)
         return urllib3.ProxyManager(proxy, **trust)
-    return urllib3.PoolManager(**trust)
+    except (ImportError, ValueError, urllib3.exceptions.HTTPError) as error:  # its text may hold a password
+        raise ConfigurationError(
+            f"the proxy that HTTPS_PROXY or ALL_PROXY names cannot be used ({type(error).__name__}): it must be "
+            "http://HOST:PORT (socks5:// needs PySocks), or name the API server in NO_PROXY"
+        ) from error
+
+
+def _bypassed(url: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY names this server: by name, domain, address or network, with or without its port.
+
+    `urllib.request.proxy_bypass` knows no networks, and 10.96.0.0/12 is what clusters have there.
+    """
+    parts = urlsplit(url)
+    names = (parts.hostname or "", parts.netloc.lower())
+    for entry in (each.strip().lower() for each in no_proxy.split(",")):
+        if entry == "*" or (entry and _within(names[0], entry)):
+            return True
+        if (domain := entry.lstrip(".")) and any(name == domain or name.endswith("." + domain) for name in names):
+            return True
+    return False
+
+
+def _within(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:  # one of them is a name
+        return False

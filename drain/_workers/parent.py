@@ -223,7 +223,7 @@ class Parent:
         actions = self._fleet.gone(serial, now)
         if self._fleet.failed is not before:
             self._failure = f"{how}, before it listened on {self._launcher.address}"
-            self._begin_to_leave(self._failure, now)
+            self._begin_to_leave("a worker failed to start", now)
         self._carry_out(actions)
 
     # What is done.

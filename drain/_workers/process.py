@@ -118,7 +118,7 @@ class Process:
             case "ending":
                 self.ending = True
             case "words":
-                self.words = str(told["words"])
+                self.words = " ".join(str(told["words"]).split())
 
     # What it is asked.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from drain._demo.children import Child, Family
 from drain._demo.ports import free_ports
 from tests.bench._rows import FLAVOURS, Row
-from tests.bench._stage import START, Calls
+from tests.bench._stage import START, Calls, at
 
 BEFORE, AFTER = 3, 6
 CONNECTIONS = 240
@@ -36,11 +36,14 @@ class Growth:
     ratio: float
     connections: tuple[int, ...]
     calls: Calls
+    rotated: tuple[float, ...]
+    """When servers rebalanced, in the order of the servers' beginnings."""
 
     def __str__(self) -> str:
         spread = " ".join(map(str, self.connections))
         when = "never" if self.seconds is None else f"after {self.seconds:.1f} s"
-        return f"{when}; {self.ratio:.2f} at the end ({spread}); {self.calls}"
+        rotated = ", ".join(f"{each:.1f}" for each in self.rotated) or "none"
+        return f"{when}; {self.ratio:.2f} at the end ({spread}); rotations at {rotated} s; {self.calls}"
 
 
 async def measure(quick: bool) -> AsyncIterator[Row]:
@@ -54,7 +57,9 @@ async def measure(quick: bool) -> AsyncIterator[Row]:
         growth = await run(flavour, CONNECTIONS, settings, LIMIT)
         passed = growth.seconds is not None and growth.seconds <= MOST
         yield Row(f"{what}, {flavour}", str(growth), f"<= {MOST:g} s", passed, {"growth": growth})
-    growth = await run("sync", CONNECTIONS, ("--spread=0",), LIMIT)  # who rotates last keeps least: together is more even
+    growth = await run(
+        "sync", CONNECTIONS, ("--spread=0",), LIMIT
+    )  # who rotates last keeps least: together is more even
     yield Row(f"{what}, all at once (spread=0)", str(growth), details={"growth": growth})
 
 
@@ -96,7 +101,8 @@ async def run(flavour: str, connections: int, settings: tuple[str, ...] | None, 
             numbers = counts(servers)
             for each in callers:
                 calls.add(await each.until("result", START))
-    return Growth(seconds, busiest(numbers), numbers, calls)
+            rotated = [at(e) - began for each in servers for e in each.events if e["event"] == "Rebalanced"]
+    return Growth(seconds, busiest(numbers), numbers, calls, tuple(rotated))
 
 
 def say(endpoints: Path, ports: list[int]) -> None:

@@ -228,3 +228,34 @@ def test_a_rotation_that_is_refused_is_tried_again(endpoints: Endpoints, monkeyp
         assert "not now" in failed.error
     finally:
         hosted.close()
+
+
+def test_a_fault_of_ours_is_told_and_harms_nobody(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr("drain._rebalancer.sources", broken)
+    hosted = Hosted("sync", policy=policy(endpoints)).start()
+    try:
+        event = hosted.events.until(lambda event: isinstance(event, events.StepFailed))
+        assert "LookupError: a bug" in str(event)
+        with Client(hosted.port) as client:
+            assert client.call("Echo") == b"hello"
+    finally:
+        hosted.close()
+
+
+def test_without_threads_the_server_starts_all_the_same(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            if self.name == "drain-rebalance":
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Refused)
+    hosted = Hosted("sync", policy=policy(endpoints)).start()
+    try:
+        assert [each.reason for each in hosted.happened(events.FallbackTaken)] == ["can't start new thread"]
+    finally:
+        monkeypatch.undo()
+        hosted.close()

@@ -55,9 +55,17 @@ def test_every_public_name_resolves() -> None:
 
 
 def test_aio_has_the_same_names() -> None:
-    """The twins: Server, run, server."""
+    """The twins: Server, run, server, ..."""
     program = "import drain.aio; print(*(getattr(drain.aio, name).__name__ for name in drain.aio.__all__))"
-    assert python(program).split() == ["Server", "insecure_channel", "run", "secure_channel", "server"]
+    assert python(program).split() == [
+        "Server",
+        "connection_age_left",
+        "draining",
+        "insecure_channel",
+        "run",
+        "secure_channel",
+        "server",
+    ]
 
 
 def test_unknown_names_are_told() -> None:

@@ -81,6 +81,8 @@ class FakeSubject:
         return self._ref() is not None
 
     def status(self) -> ServerStatus:
+        if not self.alive:
+            raise ReferenceError("the server was dropped")
         return ServerStatus((), State.SERVING, 0.0)
 
     def request(self, what: Input, reason: str) -> "Future[int]":
