@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,9 @@ _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
+
+
+_KEPT = 10  # idle connections; more than that are closed, and urllib3 logs a warning for each
 
 
 class _Asking(threading.local):
@@ -93,7 +97,8 @@ def made(configuration: Any) -> Any:
 
 def _in_cluster(server: InCluster) -> Any:
     """The same for a pod, without the kubernetes package; proxies are those of the environment, as it has them, too."""
-    trust: dict[str, Any] = {"cert_reqs": "CERT_REQUIRED", "ca_certs": server.ssl_ca_cert}
+    # One kept connection, urllib3's default, would not do: each list's is used by the watch behind it, for several services at once.
+    trust: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": server.ssl_ca_cert, "maxsize": _KEPT}
     proxies = getproxies()
     proxy = proxies.get("https") or proxies.get("all")
     if not proxy or _bypassed(server.host, proxies.get("no") or ""):

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -62,13 +63,16 @@ class Watched:
         context.load_cert_chain(cluster.pki.admin_certificate, cluster.pki.admin_key)
         host, port = cluster.address
         self._server = http.client.HTTPSConnection(host, port, timeout=120, context=context)
+        self._server.connect()
+        self._sock = self._server.sock
         path = f"/apis/discovery.k8s.io/v1/namespaces/{pod.namespace}/endpointslices"
         self._server.request("GET", path)
         listed = json.loads(self._server.getresponse().read())
         self._take(self._endpoint.replaced(listed["items"]))
         self._server.request("GET", f"{path}?watch=1&resourceVersion={listed['metadata']['resourceVersion']}")
         self._events = self._server.getresponse()
-        threading.Thread(target=self._follow, daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
 
     @property
     def gone(self) -> bool:
@@ -87,7 +91,10 @@ class Watched:
                 self._take(self._endpoint.applied(event["type"], event["object"]))
 
     def close(self) -> None:
-        """No more."""
+        """No more. Not `close`, which would wait for the thread that reads."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
         self._server.close()
 
 

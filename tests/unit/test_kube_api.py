@@ -1,6 +1,7 @@
 """What requests to the Kubernetes API are made of: chunks, messages, credentials, and where the server is."""
 
 import itertools
+import os
 import socket
 import ssl
 import subprocess
@@ -11,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
+from kubernetes.client import Configuration
+from kubernetes.client.rest import RESTClientObject
 
 from drain._core.watching import Input
-from drain._kube import access, failure, wire
+from drain._kube import access, failure, pool, wire
 from drain._kube.access import Access, ServiceAccountToken
 from drain._kube.api import Api, configure
 from drain._kube.failure import ApiError
 from drain._kube.watch import Watch
 from drain._kube.wire import Body, Chunks, Interrupt
 from drain.errors import ConfigurationError
+from tests.integration._servers.fake_api_server import FakeApiServer, endpoint_slice
 
 SERVER = "https://10.96.0.1:443"
 KUBECONFIG = """
@@ -327,6 +332,154 @@ def test_in_a_cluster_without_a_token(account: Path, alone: Path, monkeypatch: p
     assert access.automatic().configuration.host == "https://one.example:6443"
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("10.96.0.1", "443", "https://10.96.0.1:443"),
+        ("10.96.0.1", "", "https://10.96.0.1:443"),
+        ("fd00::1", "6443", "https://[fd00::1]:6443"),
+        ("kubernetes.default.svc", "443", "https://kubernetes.default.svc:443"),
+    ],
+)
+def test_the_api_server_of_a_pod(
+    account: Path, monkeypatch: pytest.MonkeyPatch, host: str, port: str, url: str
+) -> None:
+    """As kubelet's two variables say; both a URL and what is knocked at."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    api = Api(access.in_cluster())
+    assert api.server == url
+    assert api.door._where == (host, int(port or 443))
+
+
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_a_service_account_with_a_part_missing(account: Path, name: str, content: str | None) -> None:
+    """Says which file of which directory, and what to do."""
+    (account / name).unlink() if content is None else (account / name).write_text(content)
+    with pytest.raises(ConfigurationError) as raised:
+        access.in_cluster()
+    what = "No such file or directory" if content is None else "empty"
+    assert str(raised.value) == (
+        f"KUBERNETES_SERVICE_HOST is set, but there is no usable ServiceAccount in {account}: {name}: {what}. "
+        "Is automountServiceAccountToken off? Mount a token, or name a kubeconfig in KUBECONFIG."
+    )
+
+
+def test_a_token_that_cannot_be_read(alone: Path, account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was mounted to be used: it is complained of, whatever kubeconfig there is."""
+    (alone / "config").write_text(KUBECONFIG)
+    monkeypatch.setenv("KUBECONFIG", str(alone / "config"))
+    (account / "token").unlink()
+    (account / "token").symlink_to("token")
+    with pytest.raises(ConfigurationError, match=r"token: Too many levels of symbolic links"):
+        access.automatic()
+
+
+@pytest.mark.parametrize("content", [None, "", " \n", b"\xff\xfe"])
+def test_a_service_account_without_a_namespace(account: Path, content: str | bytes | None) -> None:
+    """Nothing that an API server could not do without."""
+    (account / "namespace").unlink()
+    if content is not None:
+        (account / "namespace").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert access.in_cluster().namespace == "default"
+
+
+def test_no_pod_at_all(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Says which variable."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    with pytest.raises(ConfigurationError, match="KUBERNETES_SERVICE_HOST is not set"):
+        access.in_cluster()
+
+
+PROXY = "http://proxy.example:3128"
+
+
+@pytest.mark.parametrize("host", ["10.96.0.1", "fd00::1", "api.shop.example"])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"HTTPS_PROXY": PROXY},
+        {"https_proxy": PROXY},
+        {"HTTPS_PROXY": ""},
+        {"HTTP_PROXY": PROXY},
+        {"ALL_PROXY": PROXY},
+        {"HTTPS_PROXY": PROXY, "ALL_PROXY": "http://other.example:1"},
+        {"HTTPS_PROXY": "https://proxy.example"},
+        *(
+            {"HTTPS_PROXY": PROXY, "NO_PROXY": each}
+            for each in [
+                "*",
+                "",
+                "10.96.0.1",
+                "10.96.0.1:443",
+                "10.96.0.1:444",
+                "10.96.0.0/12",
+                "10.96.0.7/12",
+                "10.0.0.0/33",
+                "fd00::/8",
+                "fd00::1",
+                "example",
+                ".example",
+                "shop.example:443",
+                "op.example",
+                "API.shop.example",
+                " , localhost, .shop.example ,",
+            ]
+        ),
+        {"ALL_PROXY": PROXY, "no_proxy": "10.96.0.1,fd00::1"},
+    ],
+    ids=lambda each: " ".join(f"{name}={value}" for name, value in each.items()) or "none",
+)
+def test_proxies_are_those_of_the_kubernetes_package(
+    account: Path, monkeypatch: pytest.MonkeyPatch, host: str, environment: dict[str, str]
+) -> None:
+    """Compared with its own: a pod that got through with the package gets through without it."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    server = access.in_cluster().configuration
+    configuration = Configuration()
+    configuration.host, configuration.ssl_ca_cert = server.host, server.ssl_ca_cert
+    theirs, made = RESTClientObject(configuration).pool_manager, pool.made(server)
+    assert type(made) is type(theirs)
+    assert getattr(made, "proxy", None) == getattr(theirs, "proxy", None)
+    ours, expected = (
+        {
+            name: value
+            for name, value in each.connection_pool_kw.items()
+            if value is not None and name != "socket_options"
+        }
+        for each in (made, theirs)
+    )
+    assert ours == expected
+
+
+@pytest.mark.parametrize(
+    "proxy", ["proxy.example:3128", "ftp://me:hush@proxy.example", "http://[hush", "socks5://me:hush@proxy.example"]
+)
+def test_a_proxy_that_is_none(account: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """One error, which says where it comes from, and no password."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setitem(sys.modules, "socks", None)  # PySocks is not installed
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY or ALL_PROXY") as raised:
+        Api(access.in_cluster())
+    assert "hush" not in str(raised.value)
+
+
+def test_through_a_proxy_its_door_is_knocked_at(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's own may be out of reach from here."""
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert Api(access.in_cluster()).door._where == ("proxy.example", 3128)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", None])
 def test_a_token_that_is_being_replaced(tmp_path: Path, content: bytes | None) -> None:
     """The last good one serves meanwhile."""
@@ -380,3 +533,45 @@ def test_the_clients_package_is_imported_late() -> None:
         "sys.exit(bool({'kubernetes', 'urllib3'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+READ_BY_A_POD = """
+import sys, threading
+from drain._kube.api import Api
+from drain._kube import access
+from drain._kube.own_endpoint import look
+api = Api(access.in_cluster())
+from drain._kube.wire import Interrupt
+assert [each["metadata"]["name"] for each in api.list("shop", None, Interrupt())["items"]] == ["geoipd-1"]
+seen = threading.Event()
+watched = look(seen.set)
+assert seen.wait(20), "nothing was seen"
+assert watched.view().why == "ready in 1 slice", watched.view()
+watched.stop()
+sys.exit(sorted(name for name in sys.modules if name.partition(".")[0] in ("kubernetes", "yaml", "grpc")) or 0)
+"""
+
+
+def test_a_pod_reads_slices_without_the_clients_package(tmp_path: Path) -> None:
+    """Over TLS, in a fresh interpreter: its import would hold up a drain, with calls in flight, for half a second."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("hush")
+    (tmp_path / "namespace").write_text("shop")
+    server = FakeApiServer(tls=context).start()
+    try:
+        server.put(endpoint_slice("geoipd-1", "10.0.0.1"))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": str(server.port),
+            "DRAIN_SERVICE_ACCOUNT_DIR": str(tmp_path),
+            "POD_NAME": "pod-10.0.0.1",
+        }
+        command = [sys.executable, "-c", READ_BY_A_POD]
+        done = subprocess.run(command, env=environment, timeout=60, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert {each.token for each in server.asked} == {"hush"}
+    finally:
+        server.stop()
