@@ -7,12 +7,11 @@ _server.py and aio.py.
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from typing import Any
 
 import grpc
 
-from drain import _rebalancer, _worker, events
+from drain import _worker, events
 from drain._admin.server import Admin
 from drain._blueprint import Blueprint
 from drain._core.lifecycle import REFUSED, Input
@@ -20,10 +19,11 @@ from drain._driver import Driver
 from drain._grpc.listening import written
 from drain._hands import Crew
 from drain._outlook import Look
+from drain._rebalancing import rebalancer
+from drain._subject import Subject
 from drain._subscribers import Callback, Subscribers
 from drain.errors import CapabilityError, ConfigurationError, DrainError
 from drain.events import State
-from drain.report import DrainReport
 from drain.status import ServerStatus
 
 
@@ -31,7 +31,7 @@ class Facade:
     """The part of a server that needs neither thread nor event loop. Thread safe."""
 
     def __init__(self, blueprint: Blueprint, crew: Crew, *, admin: bool) -> None:
-        _rebalancer.check(blueprint.policy.rebalance)
+        rebalancer.check(blueprint.policy.rebalance)
         self._blueprint = blueprint
         self._admin = admin
         self._subscribers, self._tell = Subscribers(), crew.emit
@@ -134,13 +134,13 @@ class Facade:
         worker = _worker.current
         if self._admin or worker is not None:  # a worker's parent asks by the same means
             try:
-                Admin.register(Subject(self), self._subscribers.tell)
+                Admin.register(Subject(self), self._tell, listen=self._admin)
             except Exception as error:  # whatever it is: a server must run that would run without it
-                self._subscribers.tell(events.FallbackTaken("the admin socket", "none", str(error), "report it"))
+                self._tell(events.FallbackTaken("the admin socket", "none", str(error), "report it"))
         if worker is not None:
             self._tell_parent(worker)
         rebalance = self._blueprint.policy.rebalance
-        stop = _rebalancer.start(
+        stop = rebalancer.start(
             rebalance, Subject(self), self._subscribers.add, self._tell, self.goaway, self.goaway_reason
         )
         weakref.finalize(self, stop).atexit = False
@@ -167,52 +167,3 @@ def _look(changed: Callable[[], None]) -> Look | None:
     from drain._kube.own_endpoint import look  # noqa: PLC0415 - nothing of Kubernetes is loaded before a drain needs it
 
     return look(changed)
-
-
-class Subject:
-    """A server as the admin socket sees it. Knows it weakly: whoever can ask must not keep it alive. Nothing here blocks.
-
-    Thread safe. Every method but `alive` raises ReferenceError when the server is gone.
-    """
-
-    def __init__(self, server: Facade) -> None:
-        self._ref = weakref.ref(server)
-
-    @property
-    def alive(self) -> bool:
-        """Whether there is still a server to ask."""
-        return self._ref() is not None
-
-    def status(self) -> ServerStatus:
-        """See `Facade.status`."""
-        return self._server.status()
-
-    def request(self, what: Input, reason: str) -> "Future[int]":
-        """ROTATE, PAUSE or RESUME; the future tells how many connections were told. Raises DrainError where it cannot be."""
-        server = self._server
-        server._refuse(what)
-        return server._driver.request(what, reason)
-
-    def leave(self, reason: str, *, announce: bool = True, hold: bool = False) -> "Future[DrainReport]":
-        """Drain, or join the drain that is under way.
-
-        `hold`: when drained, `run()` waits for SIGTERM before it returns; only for who begins the drain. Without `hold` a server
-        that is held is let go.
-        """
-        server = self._server
-        report = server._driver.report()
-        server._leave(reason, announce=announce, hold=hold)
-        return report
-
-    def replace(self, reason: str) -> "Future[DrainReport]":
-        """Leave for a successor that listens on the same port already: no announcing, and health stays as it is."""
-        server = self._server
-        report = server._driver.report()
-        server._driver.request(Input.LEAVE, reason, succeeded=True)
-        return report
-
-    @property
-    def _server(self) -> Facade:
-        if (server := self._ref()) is None:
-            raise ReferenceError("the server was dropped")
-        return server

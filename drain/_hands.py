@@ -55,7 +55,9 @@ class Hands:
         self.succeeded = False  # by another server on the same port: health is no longer ours to flip
         self.rotations = 0
         self.unwind = UNWIND
-        self._told: Counter[str] = Counter()  # peers that the last rotation told to go; those of Unix sockets have one name
+        self._told: Counter[str] = (
+            Counter()
+        )  # peers that the last rotation told to go; those of Unix sockets have one name
         self._unfinished = 0
 
     @property

@@ -27,7 +27,7 @@ _REMEDY = "Set DRAIN_RUNTIME_DIR to a folder of your own."
 
 def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """The directory, made if need be. Raises ConfigurationError if it cannot be trusted."""
-    path = _where(environ)
+    path = where(environ)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
@@ -47,7 +47,8 @@ def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return path
 
 
-def _where(environ: Mapping[str, str]) -> Path:
+def where(environ: Mapping[str, str] = os.environ) -> Path:
+    """Its path, whether it is there or not."""
     if chosen := environ.get("DRAIN_RUNTIME_DIR"):
         return Path(chosen).absolute()  # it must mean the same after a chdir
     if session := environ.get("XDG_RUNTIME_DIR"):

@@ -11,9 +11,7 @@ import os
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable
-from typing import Any
 
 from drain import _worker, events
 from drain._admin.answering import Administered, Process
@@ -86,7 +84,7 @@ class Admin:
         return cls._shared
 
     def __init__(self) -> None:
-        self._subjects: list[tuple[Administered, weakref.ref[Any]]] = []
+        self._subjects: list[tuple[Administered, object]] = []
         self._socket: AdminSocket | None = None
         self._controls = 0
         self._orphaned = False
@@ -96,7 +94,7 @@ class Admin:
     def _add(self, subject: Administered, listen: bool) -> None:
         loop = self._loop
         # The last reference to a server may go anywhere, amid any lock: its end only wakes the thread, which then looks.
-        reference = weakref.ref(subject._ref(), lambda _: loop.wake())
+        reference = subject.when_gone(loop.wake)
         self._subjects.append((subject, reference))  # first: a parent can ask even where no socket is to be had
         if self._orphaned:
             loop.post(lambda: _leave(subject))

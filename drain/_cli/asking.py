@@ -40,7 +40,7 @@ def paths(command: str, given: Sequence[str]) -> list[str]:
     """The sockets to ask. Exits where there is none, or where they lie in a directory that others may write to."""
     if given:
         return list(given)
-    directory = _runtime_dir._where(os.environ)
+    directory = _runtime_dir.where()
     try:
         found = there()
     except ConfigurationError as error:
@@ -52,7 +52,7 @@ def paths(command: str, given: Sequence[str]) -> list[str]:
 
 def there() -> list[str]:
     """The sockets in the run-time directory. Raises ConfigurationError where it is not ours."""
-    if not os.path.lexists(_runtime_dir._where(os.environ)):  # asking is no reason to make it
+    if not os.path.lexists(_runtime_dir.where()):  # asking is no reason to make it
         return []
     return sockets(str(_runtime_dir.runtime_dir()))
 

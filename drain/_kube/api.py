@@ -135,8 +135,8 @@ class Api:
         return Watch(response, self.server, namespace, interrupt, silence)
 
     def close(self) -> None:
-        """Close what is idle. For tests."""
-        self._pool.clear()
+        """Close what is idle. What is in use is closed when it is given back."""
+        pool.close(self._pool)
 
     def _get(self, verb: str, namespace: str, path: str, interrupt: Interrupt, *, read_timeout: float) -> Any:
         proof = self._proof()

@@ -27,7 +27,6 @@ _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
 
-
 _KEPT = 10  # idle connections; more than that are closed, and urllib3 logs a warning for each
 
 
@@ -95,9 +94,18 @@ def made(configuration: Any) -> Any:
     return pool
 
 
+def close(manager: Any) -> None:
+    """Close its idle connections now: `clear` alone leaves them to the garbage collector. Thread safe."""
+    kept = [manager.pools.get(key) for key in manager.pools.keys()]  # noqa: SIM118 - it is no dict
+    manager.clear()
+    for each in kept:
+        if each is not None:  # else somebody was faster
+            each.close()
+
+
 def _in_cluster(server: InCluster) -> Any:
     """The same for a pod, without the kubernetes package; proxies are those of the environment, as it has them, too."""
-    # One kept connection, urllib3's default, would not do: each list's is used by the watch behind it, for several services at once.
+    # urllib3 keeps one by default, but each list's connection is for the watch behind it, and several services are followed.
     trust: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": server.ssl_ca_cert, "maxsize": _KEPT}
     proxies = getproxies()
     proxy = proxies.get("https") or proxies.get("all")

@@ -31,11 +31,14 @@ def drain(options: Options, stderr: Stderr, began: float) -> int:
     request = {"command": "drain", "reason": options.reason, "until": options.until, "hold": True}
     calls = [Call(path, request, anywhere=bool(options.sockets)) for path in paths]
     states: dict[Call, str] = {}
+    parents: set[Call] = set()
     for call, line in talk(calls, began + options.timeout):
         if line["kind"] == "phase":
             states[call] = str(line.get("state"))
+            if "pid" in line:  # a worker's, told by its parent
+                parents.add(call)
         if text := _told(line):
-            stderr.say(f"[{_name(call)}] {text}")
+            stderr.say(f"[{_name(call)}] {_who(line, call in parents)}{text}")
     return _ended(calls, states, options, stderr)
 
 
@@ -50,19 +53,22 @@ def _found() -> list[str]:
     return paths
 
 
+def _who(line: dict[str, Any], worker: bool) -> str:
+    """Which one of a process's, where there may be several."""
+    number = line.get("server")
+    return f"{'worker' if worker else 'server'} {number}: " if number or (worker and number is not None) else ""
+
+
 def _told(line: dict[str, Any]) -> str:
     """A line of an answer, for people. What a newer server may say besides is passed over."""
-    who = f"server {line['server']}: " if line.get("server") else ""
-    if line["kind"] == "phase":
+    if line["kind"] == "phase" and line.get("state") != "stopped":  # its report says that
         left = line.get("time_left")
-        bound = (
-            f", at most {left:.0f} s left" if isinstance(left, int | float) and line.get("state") != "stopped" else ""
-        )
-        return f"{who}{line.get('state')}{bound}"
+        bound = f", at most {left:.0f} s left" if isinstance(left, int | float) else ""
+        return f"{line.get('state')}{bound}"
     if line["kind"] == "report" and isinstance(report := line.get("report"), dict):
         duration = report.get("duration")
         took = f" in {duration:.2f} s" if isinstance(duration, int | float) else ""
-        return f"{who}drained{took}: {report.get('finished')} calls finished, {report.get('cancelled')} cancelled"
+        return f"drained{took}: {report.get('finished')} calls finished, {report.get('cancelled')} cancelled"
     return ""
 
 
@@ -72,7 +78,9 @@ def _ended(calls: Sequence[Call], states: dict[Call, str], options: Options, std
             state = f"is still {states[call]}" if call in states else "has not answered: it may be stopped, or hang"
             stderr.error(f"[{_name(call)}] {state}, and the timeout of {options.timeout:g} s is over")
         elif call.outcome is Outcome.GONE:
-            stderr.error(f"[{_name(call)}] has gone before it said that it is drained")
+            stderr.error(
+                f"[{_name(call)}] hung up before it said that it is drained: its process has ended, or is about to"
+            )
         elif call.outcome is Outcome.REFUSED:
             stderr.error(f"[{_name(call)}] refused: {call.error} ({call.code})")
         elif call.outcome in (Outcome.GARBLED, Outcome.FOREIGN):

@@ -1,4 +1,4 @@
-"""Lines for people, on stderr: kubelet shows them when the hook fails."""
+"""Lines for people, on stderr: kubelet logs them when the hook fails."""
 
 import contextlib
 import os

@@ -27,6 +27,7 @@ from drain._admin import connection, jobs, loop
 from drain._admin.protocol import Code, Command, Request
 from drain._admin.server import ORPHANED, Admin
 from drain._core.lifecycle import Input
+from drain._subject import Subject
 from drain.events import State
 from drain.report import DrainReport
 from drain.status import ServerStatus
@@ -614,7 +615,7 @@ def test_a_request_that_breaks_something_harms_nobody(
     hosted = serve()
     with Talk(sock) as other, monkeypatch.context() as patch:
         for method in ("status", "request", "leave"):
-            patch.setattr(_facade.Subject, method, lambda *_, **__: 1 / 0)
+            patch.setattr(Subject, method, lambda *_, **__: 1 / 0)
         for command in ("status", "watch", "drain", "rotate"):
             (end,) = ask(sock, command)
             assert (end["code"], end["error"]) == ("failed", "ZeroDivisionError: division by zero")

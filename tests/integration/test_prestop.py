@@ -28,6 +28,7 @@ from drain.errors import ConfigurationError
 from tests.integration._servers.calls import Client
 from tests.integration._servers.process import ServerProcess
 from tests.integration._servers.waiting import BOUND, until
+from tests.integration._workers.group import Group
 
 Spawn = Callable[..., ServerProcess]
 Clients = Callable[..., Client]
@@ -257,7 +258,7 @@ class TestDrains:
         server.signal(signal.SIGKILL)
         ended = running.ended()
         assert ended.code == 0
-        assert f"[{server.pid}] has gone before" in ended.stderr
+        assert f"[{server.pid}] hung up before" in ended.stderr
         late = hook().ended()  # what it left behind
         assert (late.code, "nobody listens there any more" in late.stderr) == (69, True), late.stderr
 
@@ -282,6 +283,21 @@ class TestDrains:
         assert f"[{server.pid}] is still announcing, and the timeout of 1 s is over" in first.stderr
         second = hook(DRAIN_TERMINATION_GRACE_PERIOD="2s").ended()
         assert (second.code, 1 <= second.took < 1 + BUSY) == (75, True)
+
+    def test_workers(self, flavour: str, hook: Start, directory: Path) -> None:
+        """Their parent speaks for all of them, and is held."""
+        group = Group(flavour=flavour, workers=2)
+        try:
+            group.ready()
+            ended = hook().ended()
+            assert ended.code == 0, ended.stderr
+            for number in range(2):
+                assert f"[{group.pid}] worker {number}: drained in" in ended.stderr
+            assert not group.said("returned")
+            group.signal(TERM)
+            assert group.exit_code() == 0
+        finally:
+            group.kill()
 
 
 class TestMisbehaving:
@@ -329,7 +345,7 @@ class TestMisbehaving:
     def test_a_server_that_hangs_up(self, hook: Start, fake: Callable[..., FakeServer]) -> None:
         fake(7)
         ended = hook().ended()
-        assert (ended.code, "has gone" in ended.stderr) == (0, True)
+        assert (ended.code, "hung up before" in ended.stderr) == (0, True)
 
     def test_a_server_that_talks_without_end(self, hook: Start, fake: Callable[..., FakeServer]) -> None:
         fake(7, *[{"kind": "phase", "state": "announcing", "time_left": 9}] * 5000, hangs=True)

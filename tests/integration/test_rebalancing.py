@@ -1,4 +1,4 @@
-"""A server whose service has grown rotates its connections once, and only then (drain/_rebalancer.py)."""
+"""A server whose service has grown rotates its connections once, and only then (drain/_rebalancing)."""
 
 import gc
 import threading
@@ -209,7 +209,7 @@ def test_a_dropped_server_takes_it_along(endpoints: Endpoints) -> None:
 
 def test_a_rotation_that_is_refused_is_tried_again(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     """Growth is not forgotten for a failure, and the failure is told."""
-    monkeypatch.setattr("drain._rebalancer.PAUSE", 0.2)
+    monkeypatch.setattr("drain._rebalancing.rebalancer.PAUSE", 0.2)
     hosted = Hosted("sync", policy=policy(endpoints)).start()
     request, refusals = hosted.server._driver.request, [RuntimeError("not now")]
 
@@ -234,7 +234,7 @@ def test_a_fault_of_ours_is_told_and_harms_nobody(endpoints: Endpoints, monkeypa
     def broken(*_: Any) -> Any:
         raise LookupError("a bug")
 
-    monkeypatch.setattr("drain._rebalancer.sources", broken)
+    monkeypatch.setattr("drain._rebalancing.rebalancer.sources", broken)
     hosted = Hosted("sync", policy=policy(endpoints)).start()
     try:
         event = hosted.events.until(lambda event: isinstance(event, events.StepFailed))

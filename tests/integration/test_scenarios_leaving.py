@@ -15,7 +15,7 @@ import drain.aio
 from drain import events
 from drain._core.lifecycle import Input
 from drain._core.own_endpoint import Standing, View
-from drain._facade import Subject
+from drain._subject import Subject
 from drain.errors import DrainError
 from drain.events import State
 from tests.integration._servers.calls import NOT_SERVING, SERVING, Client, code, in_flight
@@ -151,7 +151,7 @@ class TestBudget:
 
     def test_shortened_while_finishing(self, serve: Serve, client: Clients, cluster: Cluster) -> None:
         hosted = serve(policy=replace(FAST, drain_timeout=40))
-        (call,) = in_flight(client(hosted.port), hosted.told)
+        (_call,) = in_flight(client(hosted.port), hosted.told)
         report = hosted.drain()
         hosted.phase(State.FINISHING)
         began = time.monotonic()
@@ -161,7 +161,7 @@ class TestBudget:
 
     def test_a_longer_one_changes_nothing(self, serve: Serve, client: Clients, cluster: Cluster) -> None:
         hosted = serve(policy=replace(FAST, drain_timeout=0.5))
-        (call,) = in_flight(client(hosted.port), hosted.told)
+        (_call,) = in_flight(client(hosted.port), hosted.told)
         cluster.say(replace(LEFT, grace=3600.0))
         told = hosted.drain().result(PATIENCE)
         assert (told.cancelled, told.budget) == (1, None)
@@ -234,7 +234,7 @@ class TestReplaced:
     def test_a_drain_of_all_meanwhile(self, serve: Serve, client: Clients) -> None:
         """The whole pod leaves while one worker is being replaced: now health turns."""
         hosted = serve()
-        (call,) = in_flight(client(hosted.port), hosted.told)
+        (_call,) = in_flight(client(hosted.port), hosted.told)
         report = Subject(hosted.server).replace("replaced")
         hosted.phase(State.FINISHING)
         Subject(hosted.server).leave("SIGTERM")

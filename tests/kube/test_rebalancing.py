@@ -1,4 +1,4 @@
-"""A server in a pod of a real service that grows: it rotates, once, with one standing watch (drain/_rebalancer.py)."""
+"""A server in a pod of a real service that grows: it rotates, once, with one standing watch (drain/_rebalancing)."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import drain
-from drain import _rebalancing_services, events
+from drain import events
 from drain._kube import api
-from drain._rebalancer import Rebalancer
+from drain._rebalancing import services
+from drain._rebalancing.rebalancer import Rebalancer
 from drain.config import DrainPolicy, RebalancePolicy
 from tests.integration._servers.calls import Client, Load
 from tests.integration._servers.hosted import FAST, Hosted
@@ -35,7 +36,7 @@ def pod(namespace: Namespace, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("DRAIN_SERVICE_ACCOUNT_DIR", str(folder))
     monkeypatch.setenv("DRAIN_POD_NAME", OURS)
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setattr(_rebalancing_services, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(services, "FIRST_PAUSE", 0.2)
     api.configure()
     yield namespace
     api.configure()
@@ -67,7 +68,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Rebalancer]:
             super().__init__(*arguments)
             found.append(self)
 
-    monkeypatch.setattr("drain._rebalancer.Rebalancer", Noted)
+    monkeypatch.setattr("drain._rebalancing.rebalancer.Rebalancer", Noted)
     return found
 
 

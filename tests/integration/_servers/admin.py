@@ -3,6 +3,7 @@
 import json
 import socket
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,13 @@ class FakeSubject:
     @property
     def alive(self) -> bool:
         return self._ref() is not None
+
+    @property
+    def state(self) -> State:
+        return State.SERVING if self.alive else State.STOPPED
+
+    def when_gone(self, callback: Callable[[], None]) -> object:
+        return weakref.ref(self._ref(), lambda _: callback())
 
     def status(self) -> ServerStatus:
         if not self.alive:

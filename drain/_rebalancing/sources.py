@@ -29,7 +29,7 @@ def sources(target: str | None, changed: Callable[[], None], tell: Tell) -> Sour
     """Follow `target`, or None: the services that have this pod. `changed()` is called on any thread when there is news."""
     if target is not None:
         return _Target(target, changed)
-    from drain._rebalancing_services import Services  # noqa: PLC0415 - nothing of Kubernetes is loaded without need
+    from drain._rebalancing.services import Services  # noqa: PLC0415 - nothing of Kubernetes is loaded without need
 
     return Services(changed, tell)
 

@@ -28,7 +28,7 @@ _OFF = "connections stay until max_connection_age"
 
 
 class Services:
-    """See `drain._rebalancing_sources.Sources`."""
+    """See `drain._rebalancing.sources.Sources`."""
 
     def __init__(self, changed: Callable[[], None], tell: Tell) -> None:
         self._changed, self._tell = changed, tell

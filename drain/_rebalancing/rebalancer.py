@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 from drain import events
 from drain._core.lifecycle import Input
 from drain._core.rebalancing import Rebalancing
-from drain._rebalancing_sources import Source, Sources, Tell, sources
+from drain._rebalancing.sources import Source, Sources, Tell, sources
 from drain.config import RebalancePolicy
 
 ROTATION = 10.0  # seconds that a rotation may take: far more than the driver's own bounds
@@ -27,7 +27,7 @@ Subscribe: TypeAlias = Callable[[Callable[[events.Event], object]], Callable[[],
 
 
 class Rotatable(Protocol):
-    """The server: `drain._facade.Subject`."""
+    """The server: `drain._subject.Subject`."""
 
     def request(self, what: Input, reason: str) -> "Future[int]": ...
 
