@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from drain import events
+from drain import _worker, events
 from drain._account import Account
 from drain._core.lifecycle import Effect
 from drain._grpc.inflight import Gauge, Ledger
@@ -117,7 +117,7 @@ class Hands:
         """
         until = time.monotonic() + HANDSHAKES
         while True:
-            connections = connected(means.wheres)
+            connections = connected(means.wheres, shared=_worker.current is not None)
             if connections is None or connections > MANY:
                 return
             unfinished = connections - len(means.gauge.peers(limit=MANY))

@@ -76,7 +76,7 @@ class Call:
         try:
             if self._sock is None:
                 self._sock = socket.socket(socket.AF_UNIX)
-                pass
+                self._sock.setblocking(False)
             self._sock.connect(self.path)
             self.pid, uid = _peer(self._sock)
         except BlockingIOError:

@@ -144,24 +144,37 @@ def _waiting(listener: socket.socket) -> int:
     return int.from_bytes(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24:28], "little")
 
 
-def connected(wanted: Collection[Where]) -> int | None:
+def connected(wanted: Collection[Where], *, shared: bool = False) -> int | None:
     """How many TCP connections to these ports the kernel holds, accepted by grpc or not yet. None where it cannot be asked.
 
-    What channelz does not list of them is still in its handshake. Counts the connections of every process in this network
-    namespace, so with other members of a SO_REUSEPORT group it is too high.
+    What channelz does not list of them is still in its handshake. `shared`: other processes listen on the same ports; then
+    connections count that are ours, or nobody's yet.
     """
     ports = {f"{at[1]:04X}" for at in wanted if not isinstance(at, str)}
+    mine = _inodes() | {"0"} if shared else None
     found = 0
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table) as lines:
                 next(lines)
-                found += sum(1 for line in lines if _is_established(line.split(None, 4), ports))
+                found += sum(1 for line in lines if _is_established(line.split(None, 10), ports, mine))
         except OSError:  # no IPv6; without the first table there is nothing to know
             if table == "/proc/net/tcp":
                 return None
     return found
 
 
-def _is_established(columns: list[str], ports: Collection[str]) -> bool:
-    return columns[3] == "01" and columns[1].rpartition(":")[2] in ports
+def _is_established(columns: list[str], ports: Collection[str], inodes: Collection[str] | None) -> bool:
+    of_these = columns[3] == "01" and columns[1].rpartition(":")[2] in ports
+    return of_these and (inodes is None or columns[9] in inodes)
+
+
+def _inodes() -> set[str]:
+    """Of the sockets of this process."""
+    found = set()
+    for fd in os.listdir(_FDS):
+        with contextlib.suppress(OSError):  # closed since it was listed
+            name = os.readlink(f"{_FDS}/{fd}")
+            if name.startswith("socket:["):
+                found.add(name[len("socket:[") : -1])
+    return found

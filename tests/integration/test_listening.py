@@ -5,9 +5,12 @@ Each is a fact of Linux or of grpc's C-core that drain rests on, and fails here 
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
@@ -221,3 +224,42 @@ def test_connected_counts_what_the_kernel_holds(plain: Plain) -> None:
         assert connected(at(plain.port)) == 2
         assert connected(at(1)) == 0
     until(lambda: connected(at(plain.port)) == 0)
+
+
+SIBLING = """
+import socket, sys
+with socket.socket() as listener:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.listen()
+    print("listening", flush=True)
+    accepted = []
+    while True:
+        accepted.append(listener.accept())
+        print(len(accepted), flush=True)
+"""
+
+
+def test_those_of_a_sibling_on_the_same_port_are_told_apart() -> None:
+    """Another process of a SO_REUSEPORT group has connections, too: a rotation of ours need not wait for their handshakes."""
+    with socket.socket() as holder, ExitStack() as ended:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        sibling = subprocess.Popen([sys.executable, "-c", SIBLING, str(port)], stdout=subprocess.PIPE, text=True)
+        ended.callback(sibling.wait)
+        ended.callback(sibling.kill)
+        assert sibling.stdout is not None
+        assert sibling.stdout.readline() == "listening\n"
+        ended.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert sibling.stdout.readline() == "1\n"
+        assert connected(at(port)) == 1
+        assert connected(at(port), shared=True) == 0
+        holder.listen()
+        mine = []
+        while not mine:  # the kernel deals them out
+            ended.enter_context(socket.create_connection(("127.0.0.1", port)))
+            holder.settimeout(0.2)
+            with suppress(TimeoutError):
+                mine.append(ended.enter_context(holder.accept()[0]))
+        until(lambda: connected(at(port), shared=True) == 1)
