@@ -43,20 +43,9 @@ def begin(
     process: Process,
     nudge: Callable[[], None],
     *,
-    control: bool = False,
-) -> Job:
-    """Carry a request out. `servers` tells those that are there now. Raises ProtocolError where it cannot be begun."""
-    return Guarded(_begin(request, servers, process, nudge, control=control), request.id)
-
-
-def _begin(
-    request: Request,
-    servers: Callable[[], Sequence[Administered]],
-    process: Process,
-    nudge: Callable[[], None],
-    *,
     control: bool,
 ) -> Job:
+    """Carry a request out. `servers` tells those that are there now. Raises ProtocolError where it cannot be begun."""
     if request.command in (Command.STATUS, Command.WATCH):
         return Watch(request, servers, process, control=control)
     if request.command is Command.REPLACE and not control:

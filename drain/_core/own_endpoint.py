@@ -104,6 +104,11 @@ class OwnEndpoint:
         return frozenset(entry.service for entry in self.entries.values() if entry.service)
 
     @property
+    def terminating(self) -> bool:
+        """Whether any slice says that the pod is being deleted; another may list it still."""
+        return any(entry.terminating for entry in self.entries.values())
+
+    @property
     def view(self) -> View:
         """How we stand."""
         if not self.known:

@@ -7,6 +7,7 @@ also reads `deletionGracePeriodSeconds`, which may be less than the manifest say
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ class Look:
         self._view = View()
         self._interrupt = Interrupt()
         self._reflector: Reflector[OwnEndpoint] | None = None
+        self._began = time.monotonic()
         self._stopped = threading.Event()
         self._terminating = threading.Event()  # or stopped
         self._thread = threading.Thread(target=self._run, name="drain-own-endpoint", daemon=True)
@@ -104,7 +106,7 @@ class Look:
 
     def _seen(self, mirror: OwnEndpoint) -> None:
         view = mirror.view
-        if "terminating" in view.why:
+        if mirror.terminating:
             self._terminating.set()
         self._tell(standing=view.standing, why=view.why)
 
@@ -123,9 +125,11 @@ class Look:
 
     def _read_grace(self, api: "Api") -> None:
         """At once, and again when the pod is seen terminating: a drain by hand may come before its deletion."""
-        for _ in range(2):
+        for first in (True, False):
             try:
-                grace = left(*api.pod(self._pod.namespace, self._pod.name, self._interrupt))
+                pod, date = api.pod(self._pod.namespace, self._pod.name, self._interrupt)
+                # Who finds it deleted at first was most likely begun for that: no longer ago than the look, at the least.
+                grace = left(pod, date, time.monotonic() - self._began if first else 0.0)
             except Exception:  # may not, or cannot just now, or no sense in it: what is configured counts
                 grace = None
             if grace is not None:
@@ -136,11 +140,12 @@ class Look:
                 return
 
 
-def left(pod: Mapping[str, Any], date: str) -> float | None:
+def left(pod: Mapping[str, Any], date: str, since: float = 0.0) -> float | None:
     """Seconds until the pod is killed; None: nobody is deleting it.
 
-    The node's clock may be wrong, so the API server's counts, as the answer's Date tells it; within its resolution the whole
-    grace is left. Raises ValueError for a time that is none; a grace that is none is not known.
+    The node's clock may be wrong, so the API server's counts, as the answer's Date tells it. Within its resolution what counts
+    is `since`: for how many seconds, by our own clock, it has been deleted at least. A grace that is none is not known.
+    Raises ValueError for a time that is none.
     """
     meta = pod.get("metadata")
     if not isinstance(meta, Mapping):
@@ -153,11 +158,13 @@ def left(pod: Mapping[str, Any], date: str) -> float | None:
     remaining = float(grace)
     if date:
         remaining = (_aware(datetime.fromisoformat(str(at))) - _aware(parsedate_to_datetime(date))).total_seconds()
-    return float(grace) if remaining >= grace - 2 * _CLOCK else max(0.0, remaining - _CLOCK)
+    if remaining >= grace - 2 * _CLOCK:
+        return max(0.0, grace - min(since, 2 * _CLOCK))
+    return max(0.0, remaining - _CLOCK)
 
 
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)  # neither says another zone
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)  # neither says another zone
 
 
 def _said(environ: Mapping[str, str], what: str) -> str:

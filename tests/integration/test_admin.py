@@ -23,7 +23,8 @@ import grpc
 import pytest
 
 from drain import _facade, events
-from drain._admin import connection, jobs, loop
+from drain._admin import connection, jobs, reception
+from drain._admin.loop import Loop
 from drain._admin.protocol import Code, Command, Request
 from drain._admin.server import ORPHANED, Admin
 from drain._core.lifecycle import Input
@@ -538,7 +539,7 @@ def test_a_watcher_that_does_not_read_is_dropped(
     running = loop_of(admin)
     with Talk(sock) as lazy:
         lazy.say("watch", interval=0.05)
-        (watcher,) = until(lambda: list(running._connections.values()))
+        (watcher,) = until(lambda: list(running._reception._connections))
         watcher.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel's least: a few lines fill it
         most = 0
         while not watcher.gone:
@@ -548,14 +549,14 @@ def test_a_watcher_that_does_not_read_is_dropped(
     assert hosted.server.state is State.SERVING
 
 
-def loop_of(admin: type[Admin]) -> loop.Loop:
+def loop_of(admin: type[Admin]) -> Loop:
     assert admin._shared is not None
     return admin._shared._loop
 
 
 def test_a_seventeenth_client_is_told_to_wait(serve: Serve, sock: Path) -> None:
     serve()
-    talks = [Talk(sock) for _ in range(loop.MOST_CONNECTIONS)]
+    talks = [Talk(sock) for _ in range(reception.MOST_CONNECTIONS)]
     with Talk(sock) as one_more:
         (end,) = one_more.rest()
     assert (end["code"], end["error"]) == (
@@ -577,7 +578,7 @@ def served(sock: Path) -> bool:
 
 def test_watchers_leave_room_for_a_preStop_hook(serve: Serve, sock: Path) -> None:
     serve()
-    watching = [Talk(sock).say("watch") for _ in range(loop.MOST_WATCHES)]
+    watching = [Talk(sock).say("watch") for _ in range(reception.MOST_WATCHES)]
     for talk in watching:
         assert talk.line()["kind"] == "status"
     (end,) = ask(sock, "watch")
@@ -710,7 +711,7 @@ def wakes_within(seconds: float, thread: threading.Thread) -> int:
 def test_nothing_waits_behind_a_stuck_client(serve: Serve, sock: Path) -> None:
     """What is asked costs what it costs, however many others say nothing."""
     serve()
-    silent = [Talk(sock) for _ in range(loop.MOST_CONNECTIONS - 1)]
+    silent = [Talk(sock) for _ in range(reception.MOST_CONNECTIONS - 1)]
     began = time.monotonic()
     assert ask(sock, "status")[-1] == END
     assert time.monotonic() - began < 1

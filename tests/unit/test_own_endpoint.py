@@ -283,6 +283,15 @@ def test_what_is_left(grace: int, after: float, remains: float) -> None:
     assert left(deleted(grace), date(after)) == remains
 
 
+@pytest.mark.parametrize(
+    ("grace", "after", "since", "remains"),
+    [(4, 0, 0.5, 3.5), (4, 1, 1.5, 2.5), (30, 0, 20, 28), (1, 0, 5, 0), (30, 10, 1.5, 19), (30, 2, 2, 28)],
+)
+def test_what_our_own_clock_knows(grace: int, after: float, since: float, remains: float) -> None:
+    """Where the times of the API server cannot tell: at most two seconds."""
+    assert left(deleted(grace), date(after), since) == remains
+
+
 def test_the_nodes_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node may be years off: both times are the API server's."""
 
@@ -439,6 +448,18 @@ def test_outside_of_a_pod_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # Two threads tell of it.
+
+
+def test_it_is_being_deleted_though_somebody_lists_it_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the pod has left must be asked for then, and not when the last service has let it go."""
+    monkeypatch.setattr(Look, "_run", lambda self: None)
+    watched = Look(POD, lambda: None)
+    watched._seen(EMPTY.replaced([UNREADY, sliced(ours(), name="b")]))
+    assert not watched._terminating.is_set()
+    watched._seen(EMPTY.replaced([TERMINATING, sliced(ours(), name="b")]))
+    assert watched._terminating.is_set()
+    assert watched.view().standing is Standing.LISTED
+    watched.stop()
 
 
 def test_neither_undoes_what_the_other_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:

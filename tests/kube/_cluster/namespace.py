@@ -64,8 +64,12 @@ class Namespace:
         ports: Mapping[str, int | str] | None = None,
         selector: bool = True,
         families: Sequence[str] = ("IPv4",),
+        pods_of: str | None = None,
     ) -> None:
-        """A headless service. `ports`: a name and the pod's port, as a number or as the name the pod gives it."""
+        """A headless service. `ports`: a name and the pod's port, as a number or as the name the pod gives it.
+
+        `pods_of`: it selects the pods of that service, not its own.
+        """
         wanted = ports if ports is not None else {"grpc": PORT}
         spec: Object = {
             "clusterIP": "None",
@@ -77,7 +81,7 @@ class Namespace:
             "ipFamilyPolicy": "RequireDualStack" if len(families) == 2 else "SingleStack",
         }
         if selector:
-            spec["selector"] = {"app": name}
+            spec["selector"] = {"app": pods_of or name}
             self._need_controllers()
         self.api.create(f"{self._core}/services", {"metadata": {"name": name}, "spec": spec})
 
@@ -114,9 +118,9 @@ class Namespace:
         """Its readiness probe changes its mind."""
         self.api.patch(f"{self._core}/pods/{pod}/status", {"status": _readiness(ready)})
 
-    def terminate(self, pod: str) -> None:
-        """`kubectl delete`: it has 300 s of grace, and no kubelet ends it before `remove`."""
-        self.api.delete(f"{self._core}/pods/{pod}", {"gracePeriodSeconds": 300})
+    def terminate(self, pod: str, grace: int = 300) -> None:
+        """`kubectl delete --grace-period`, in seconds. No kubelet ends it before `remove`."""
+        self.api.delete(f"{self._core}/pods/{pod}", {"gracePeriodSeconds": grace})
 
     def remove(self, *pods: str) -> None:
         """It is gone."""
@@ -170,8 +174,11 @@ class Namespace:
 
     # Who may look.
 
-    def account(self, name: str = "reader", verbs: Sequence[str] = ("list", "watch")) -> str:
-        """A ServiceAccount that may do so much with the namespace's slices, and nothing else. Returns its name."""
+    def account(self, name: str = "reader", verbs: Sequence[str] = ("list", "watch"), *, pods: bool = False) -> str:
+        """A ServiceAccount that may do so much with the namespace's slices, and nothing else. Returns its name.
+
+        `pods`: it may `get pods`, too.
+        """
         self.api.create(f"{self._core}/serviceaccounts", {"metadata": {"name": name}})
         self.api.create(
             f"{RBAC}/namespaces/{self.name}/rolebindings",
@@ -181,12 +188,16 @@ class Namespace:
                 "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": self.name}],
             },
         )
-        rules = [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": list(verbs)}]
-        self.api.create(
-            f"{RBAC}/namespaces/{self.name}/roles", {"metadata": {"name": name}, "rules": rules if verbs else []}
-        )
+        rules: list[Object] = []
+        if verbs:
+            rules.append({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": list(verbs)})
+        if pods:
+            rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]})
+        self.api.create(f"{RBAC}/namespaces/{self.name}/roles", {"metadata": {"name": name}, "rules": rules})
         for verb in verbs:
             self._until_allowed(name, verb, True)
+        if pods:
+            self._until_allowed(name, "get", True, "", "pods")
         return name
 
     def allow(self, name: str, verbs: Sequence[str]) -> None:
@@ -214,15 +225,17 @@ class Namespace:
         (folder / "token").write_text(token)
         return folder
 
-    def _until_allowed(self, name: str, verb: str, allowed: bool) -> None:
+    def _until_allowed(
+        self, name: str, verb: str, allowed: bool, group: str = "discovery.k8s.io", resource: str = "endpointslices"
+    ) -> None:
         review = {
             "spec": {
                 "user": f"system:serviceaccount:{self.name}:{name}",
                 "resourceAttributes": {
                     "namespace": self.name,
                     "verb": verb,
-                    "group": "discovery.k8s.io",
-                    "resource": "endpointslices",
+                    "group": group,
+                    "resource": resource,
                 },
             }
         }
