@@ -19,7 +19,6 @@ from drain._driver import Driver
 from drain._grpc.listening import written
 from drain._hands import Crew
 from drain._outlook import Look
-from drain._rebalancing import rebalancer
 from drain._subject import Subject
 from drain._subscribers import Callback, Subscribers
 from drain.errors import CapabilityError, ConfigurationError, DrainError
@@ -31,7 +30,10 @@ class Facade:
     """The part of a server that needs neither thread nor event loop. Thread safe."""
 
     def __init__(self, blueprint: Blueprint, crew: Crew, *, admin: bool) -> None:
-        rebalancer.check(blueprint.policy.rebalance)
+        if blueprint.policy.rebalance is not None:
+            from drain._rebalancing import rebalancer  # noqa: PLC0415 - who does not rebalance loads nothing of it
+
+            rebalancer.check(blueprint.policy.rebalance)
         self._blueprint = blueprint
         self._admin = admin
         self._subscribers, self._tell = Subscribers(), crew.emit
@@ -139,11 +141,13 @@ class Facade:
                 self._tell(events.FallbackTaken("the admin socket", "none", str(error), "report it"))
         if worker is not None:
             self._tell_parent(worker)
-        rebalance = self._blueprint.policy.rebalance
-        stop = rebalancer.start(
-            rebalance, Subject(self), self._subscribers.add, self._tell, self.goaway, self.goaway_reason
-        )
-        weakref.finalize(self, stop).atexit = False
+        if (rebalance := self._blueprint.policy.rebalance) is not None:
+            from drain._rebalancing import rebalancer  # noqa: PLC0415 - see above
+
+            stop = rebalancer.start(
+                rebalance, Subject(self), self._subscribers.add, self._tell, self.goaway, self.goaway_reason
+            )
+            weakref.finalize(self, stop).atexit = False
 
     def _tell_parent(self, worker: _worker.Worker) -> None:
         """Let the parent ask, and tell it what becomes of this server."""

@@ -36,23 +36,23 @@ class _News:
     """The endpoints of a source have changed, or there is another source."""
 
 
-def check(policy: RebalancePolicy | None) -> None:
+def check(policy: RebalancePolicy) -> None:
     """Raise TargetError for a policy whose target can never work: when the server is made, not when it serves."""
-    if policy is not None and policy.target is not None:
+    if policy.target is not None:
         from drain._channels import resolvers  # noqa: PLC0415 - who does not rebalance loads nothing of it
 
         resolvers.watch(policy.target)
 
 
 def start(
-    policy: RebalancePolicy | None,
+    policy: RebalancePolicy,
     subject: Rotatable,
     subscribe: Subscribe,
     tell: Tell,
     goaway: str,
     goaway_reason: str,
 ) -> Callable[[], None]:
-    """Rebalance from now on, as `policy` says; None: not at all.
+    """Rebalance from now on, as `policy` says.
 
     Needs lossless GOAWAY: in the classic way a rotation would cut calls, so nothing is done, and that is said once.
 
@@ -62,8 +62,6 @@ def start(
 
     Returns what ends it: any number of times, from any thread, at once.
     """
-    if policy is None:
-        return _nothing
     if goaway != "lossless":
         tell(events.FallbackTaken("rebalancing", _OFF, goaway_reason, "lossless GOAWAY"))
         return _nothing
@@ -82,9 +80,8 @@ class Rebalancer:
 
     def __init__(self, policy: RebalancePolicy, subject: Rotatable, subscribe: Subscribe, tell: Tell) -> None:
         self._policy, self._subject, self._tell = policy, subject, tell
-        self._inbox: queue.SimpleQueue[_News | events.Rotated | None] = (
-            queue.SimpleQueue()
-        )  # reentrant: a finalizer may put
+        # Reentrant: a finalizer may put.
+        self._inbox: queue.SimpleQueue[_News | events.Rotated | None] = queue.SimpleQueue()
         self._machines: dict[Source, Rebalancing] = {}
         self._rotated_at = 0.0
         self._unsubscribe = subscribe(self._happened)
