@@ -159,7 +159,8 @@ def left(pod: Mapping[str, Any], date: str, since: float = 0.0) -> float | None:
     if date:
         remaining = (_aware(datetime.fromisoformat(str(at))) - _aware(parsedate_to_datetime(date))).total_seconds()
     if remaining >= grace - 2 * _CLOCK:
-        return max(0.0, grace - min(since, 2 * _CLOCK))
+        # Both times are rounded down: two seconds apart, more than one has passed for certain.
+        return max(0.0, min(grace - min(since, 2 * _CLOCK), remaining + _CLOCK))
     return max(0.0, remaining - _CLOCK)
 
 
