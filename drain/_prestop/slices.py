@@ -1,6 +1,6 @@
 """The EndpointSlices of this pod's namespace, from the API server: one list, then what changes. Standard library only.
 
-The package `kubernetes` takes 0.4 s to import, and `drain._kube` rests on it. Everything here is bounded: each connection and
+`drain._kube` rests on urllib3, which takes longer to import than a hook should. Everything here is bounded: each connection and
 read by a time, each answer by a size. Nothing secret is ever in a text.
 """
 

@@ -97,7 +97,7 @@ class Services:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _ask(self, pod: Pod) -> frozenset[str]:
-        from drain._kube.api import Api  # noqa: PLC0415 - imports kubernetes, 0.3 s and more
+        from drain._kube.api import Api  # noqa: PLC0415 - imports urllib3
 
         answer = Api.shared().list(pod.namespace, None, self._interrupt)
         return OwnEndpoint(pod).replaced(answer.get("items") or ()).services
