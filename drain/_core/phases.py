@@ -102,7 +102,8 @@ class Announcing:
             return Wait(min(heard_until, self._latest))
         quiet = self._came == 0 and self.rotations >= AT_LEAST_ROTATIONS
         if quiet and (now < self._earliest or not listed):
-            why = "endpoint left" if self._endpoint_waited_for else "nobody came back"
+            seen_leaving = listed is False and self._endpoint_waited_for
+            why = "endpoint left" if seen_leaving else "nobody came back"
             return Over(why) if now >= self._earliest else Wait(min(self._earliest, self._latest))
         self._endpoint_waited_for = quiet
         again = self._rotated_at + self._interval

@@ -444,7 +444,9 @@ def test_a_flood_is_coalesced(server: FakeApiServer, reflect: Callable[..., Hear
     server.put(*(endpoint_slice(f"geoipd-{n % 20}", f"10.0.{n % 20}.{n % 250}") for n in range(2_000)))
     expected = sorted({f"10.0.{n % 20}.{n % 250}" for n in range(1_980, 2_000)})
     heard.until("endpoints", expected)
-    assert len(heard.of("endpoints")) < 200
+    assert len(heard.of("endpoints")) < 1_000, (
+        "on a busy machine they come piecemeal; without coalescing there are 2,000"
+    )
 
 
 @plain

@@ -239,6 +239,7 @@ def test_the_api_server_goes_down(pod: Namespace, inside: Inside, proxy: Proxy) 
     assert announced(server) - down < BUSY
     fell_back(server, "observation alone", "the API server at")
     assert "the API server at" in report["endpoint"]
+    assert report["announcing_ended"] == "nobody came back", "nobody has seen the endpoint leave"
 
 
 def test_the_api_server_is_away_for_a_moment(pod: Namespace, inside: Inside, cluster: Cluster) -> None:
