@@ -397,6 +397,7 @@ class Driver:
         self._account.entered(State.STOPPED, now)
         self._hands.do("ending the look at the pod's own endpoint", self._outlook.end)
         report = self._settled_report()
+        self._hold.stopping()  # first: who hears of the end may ask at once whether the process is held
         with self._lock:
             self.state, self._since = State.STOPPED, now
             self._report = report

@@ -33,8 +33,12 @@ class Hold:
         """A drain has begun."""
         self._draining = True
 
+    def stopping(self) -> None:
+        """It is over, and about to be told: from now on `holds` says whether the process waits."""
+        self._stopped = True
+
     def stopped(self) -> None:
-        """It is over."""
+        """It has been told."""
         self._stopped = True
         self._free()
 

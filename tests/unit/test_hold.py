@@ -29,6 +29,16 @@ def test_held_until_somebody_asks_without() -> None:
     assert not hold.holds
 
 
+def test_whoever_hears_of_the_end_can_ask_whether_it_is_held() -> None:
+    """The end is told before the process is let go."""
+    held, free = Hold(), Hold()
+    held.want(True)
+    for hold in (held, free):
+        hold.draining()
+        hold.stopping()
+    assert (held.holds, free.holds) == (True, False)
+
+
 def test_only_who_begins_a_drain_may_hold() -> None:
     """After SIGTERM a late hook must not keep the process."""
     hold = Hold()
