@@ -238,9 +238,15 @@ class Driver:
             now = time.monotonic()
             if self.state is State.ANNOUNCING and self._announcing is not None:
                 flow = self._hands.gauge.settled_flow()
-                wake = self._announce(
-                    self._announcing.step(time.monotonic(), flow.begun, flow.reached, listed=self._outlook.listed)
+                step = self._announcing.step(
+                    time.monotonic(),
+                    flow.begun,
+                    flow.reached,
+                    ended=flow.ended,
+                    busy=max(0, flow.in_flight - self._ledger.open_streams),
+                    listed=self._outlook.listed,
                 )
+                wake = self._announce(step)
             elif self.state is State.CLOSING:
                 wake = self._close(now)
             elif self.state is State.FINISHING and self._finishing is not None:

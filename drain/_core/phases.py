@@ -6,7 +6,8 @@ Each phase answers `step(now, ...)` with what to do next: `Wait` until a time (a
 **Leaving by observation** (Announcing): a rotation sends GOAWAY to everybody while the server goes on accepting, so it costs no
 call and asks a question: who still comes here? Whoever's balancer has not yet learned that we are leaving comes back and is
 served; when nobody comes back, everybody knows, and closing is safe. It needs no permission and no knowledge of what is in
-front. But who calls more seldom than the window is long is not seen: so where Kubernetes may be asked, it is, too.
+front. Who waits for a call to end cannot come back before that, so unary calls are waited for. But who calls more seldom than
+the window is long is not seen: so where Kubernetes may be asked, it is, too.
 """
 
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class Announcing:
         self._before: tuple[int, int] | None = None
         self._listened_from = now
         self._came = 0
+        self._ended_before = 0
         self.returned: list[int] = []
 
     @property
@@ -79,28 +81,34 @@ class Announcing:
         self._rotated_at, self._before, self._came = now, None, 0
         self.returned.append(0)
 
-    def step(self, now: float, begun: int, reached: int = 0, *, listed: bool | None = None) -> Step:
+    def step(
+        self, now: float, begun: int, reached: int = 0, *, ended: int = 0, busy: int = 0, listed: bool | None = None
+    ) -> Step:
         """What to do now.
 
         Only differences of the counts matter, and the greater counts: `begun` knows calls that wait for a worker, but may have
-        been too high a moment ago.
+        been too high a moment ago. A caller whose call is in flight cannot come back before it has ended: so as long as there is
+        one, or one has ended just now, nobody can be said not to come back. Streams are open for as long as they like, and so
+        only their end counts.
 
         Args:
             begun: calls begun so far. reached: those whose handler was called; health and reflection apart.
+            ended: calls ended so far. busy: unary calls in flight.
             listed: whether some service still lists this pod's endpoint; None: that cannot be seen, and counts for nothing.
         """
         if self._rotated_at is None:
             return Rotate() if now < self._latest else Over("announce_timeout")
         if now < self._rotated_at + self._deaf and now < self._latest:
             return Wait(min(self._rotated_at + self._deaf, self._latest))
-        self._count(now, begun, reached)
+        self._count(now, begun, reached, ended)
         if now >= self._latest:
             return Over("announce_timeout")
         # From the first look on: one that comes late, because nothing lets this process run, has not seen who came before it.
         heard_until = self._listened_from + self._window - self._deaf
         if now < heard_until:
             return Wait(min(heard_until, self._latest))
-        quiet = self._came == 0 and self.rotations >= AT_LEAST_ROTATIONS
+        silent = self._came == 0 and ended == self._ended_before and busy == 0
+        quiet = silent and self.rotations >= AT_LEAST_ROTATIONS
         if quiet and (now < self._earliest or not listed):
             seen_leaving = listed is False and self._endpoint_waited_for
             why = "endpoint left" if seen_leaving else "nobody came back"
@@ -109,9 +117,9 @@ class Announcing:
         again = self._rotated_at + self._interval
         return Rotate() if now >= again else Wait(min(again, self._latest))
 
-    def _count(self, now: float, begun: int, reached: int) -> None:
+    def _count(self, now: float, begun: int, reached: int, ended: int) -> None:
         if self._before is None:
-            self._before, self._listened_from = (begun, reached), now
+            self._before, self._listened_from, self._ended_before = (begun, reached), now, ended
         self._came = max(begun - self._before[0], reached - self._before[1])
         self.returned[-1] = self._came
 
@@ -143,7 +151,9 @@ class FixedAnnouncing:
     def rotated(self, now: float) -> None:
         """Never asked for here."""
 
-    def step(self, now: float, begun: int, reached: int = 0, *, listed: bool | None = None) -> Step:
+    def step(
+        self, now: float, begun: int, reached: int = 0, *, ended: int = 0, busy: int = 0, listed: bool | None = None
+    ) -> Step:
         """See `Announcing.step`; calls say nothing here."""
         if listed is not False:
             self._left_at = None

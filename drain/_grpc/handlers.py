@@ -112,7 +112,8 @@ class Watched:
                 behavior = self._guard(behavior, attribute)
             if self._report is not None:
                 behavior = self._report(behavior, attribute)
-        counted = self._watch(behavior, bool(handler.response_streaming), self._ledger.entry(name), self._home)
+        entry = self._ledger.entry(name, streams=attribute != "unary_unary")
+        counted = self._watch(behavior, bool(handler.response_streaming), entry, self._home)
         return make(counted, handler.request_deserializer, handler.response_serializer)
 
     def registered(

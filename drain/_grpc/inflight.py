@@ -29,10 +29,10 @@ OTHERS = "(others)"
 class Entry:
     """One method's line in the ledger. `begin` and `end` are on the path of every call: a lock and an addition."""
 
-    __slots__ = ("_lock", "begun", "ended")
+    __slots__ = ("_lock", "begun", "ended", "streams")
 
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
+    def __init__(self, lock: threading.Lock, streams: bool) -> None:
+        self._lock, self.streams = lock, streams
         self.begun = 0
         self.ended = 0
 
@@ -55,12 +55,12 @@ class Ledger:
         self._entries: dict[str, Entry] = {}
         self._ended_before: dict[str, int] = {}
 
-    def entry(self, method: str) -> Entry:
-        """The line of a method."""
+    def entry(self, method: str, *, streams: bool = False) -> Entry:
+        """The line of a method. `streams`: it has a stream of requests, or of responses."""
         with self._lock:
             if method not in self._entries and len(self._entries) >= MOST_METHODS:
                 method = OTHERS
-            return self._entries.setdefault(method, Entry(self._lock))
+            return self._entries.setdefault(method, Entry(self._lock, streams))
 
     def follow_endings(self) -> None:
         """`ended_by_method` counts from now on."""
@@ -72,6 +72,12 @@ class Ledger:
         """Calls whose handler is at work, by method."""
         with self._lock:
             return {m: e.begun - e.ended for m, e in self._counted() if e.begun > e.ended}
+
+    @property
+    def open_streams(self) -> int:
+        """Streams whose handler is at work."""
+        with self._lock:
+            return sum(entry.begun - entry.ended for _, entry in self._counted() if entry.streams)
 
     @property
     def ended_by_method(self) -> dict[str, int]:
@@ -101,12 +107,18 @@ class Flow:
     """One reading. Health and reflection are left out.
 
     `begun` counts calls as they arrive, but may be too high for a moment: a health call that has not reached its handler yet
-    looks like any other. `reached` counts those whose handler was called, and is exact. `in_flight` is never negative.
+    looks like any other. `reached` counts those whose handler was called, and is exact. `in_flight` is never negative. `ended`
+    may be too low for a moment: a health call that has left its handler and is yet to be answered.
     """
 
     begun: int
     in_flight: int
     reached: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Calls that have ended."""
+        return self.begun - self.in_flight
 
 
 class Gauge:
@@ -136,8 +148,9 @@ class Gauge:
         for _ in range(2):
             time.sleep(0.005)
             readings.append(self.flow())
-        last = readings[-1]
-        return Flow(min(reading.begun for reading in readings), last.in_flight, last.reached)
+        begun = min(reading.begun for reading in readings)
+        ended = max(reading.ended for reading in readings)
+        return Flow(begun, max(0, begun - ended), readings[-1].reached)
 
     def peers(self, limit: int = 1000) -> tuple[str, ...]:
         """Addresses of open connections, at most `limit`; empty where channelz is off."""

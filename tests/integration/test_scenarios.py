@@ -207,7 +207,7 @@ class TestDrain:
         (call,) = in_flight(caller, hosted.told)
         assert caller.code("Echo") == "RESOURCE_EXHAUSTED"
         report = hosted.drain()
-        hosted.phase(State.ANNOUNCING)
+        until(hosted.server.draining.is_set)  # the books are open
         for _ in range(3):
             assert caller.code("Echo") == "RESOURCE_EXHAUSTED"
         hosted.stop(20)

@@ -156,6 +156,43 @@ class TestAnnouncing:
         assert at - listened[0].at >= window - min(DEAF, window / 2) - 1e-6
 
 
+class TestLongCalls:
+    """A caller whose call is in flight cannot come back yet."""
+
+    def left_after(self, busy: Callable[[float], int], ended: Callable[[float], int]) -> tuple[float, Over]:
+        announcing = Announcing(T, **DEFAULTS)
+        now = T
+        for _ in range(2000):
+            step = announcing.step(now, 7, ended=ended(now - T), busy=busy(now - T))
+            if isinstance(step, Over):
+                return now - T, step
+            if isinstance(step, Rotate):
+                announcing.rotated(now)
+            else:
+                now = step.until
+        raise AssertionError("the phase made no progress")
+
+    def test_unary_calls_are_waited_for(self) -> None:
+        """Until they have ended, and a window after that."""
+        took, step = self.left_after(lambda after: int(after < 2.7), lambda after: int(after >= 2.7))
+        assert step == Over("nobody came back")
+        assert 2.7 < took <= 2.7 + 2 * DEFAULTS["interval"]
+
+    def test_one_that_never_ends(self) -> None:
+        took, step = self.left_after(lambda after: 1, lambda after: 0)
+        assert (took, step) == (pytest.approx(8.0), Over("announce_timeout"))
+
+    def test_one_that_ended_just_now(self) -> None:
+        """A stream, say: whoever had it may be about to come back."""
+        took, step = self.left_after(lambda after: 0, lambda after: int(after > 0.95))
+        assert step == Over("nobody came back")
+        assert took > 0.95 + DEFAULTS["window"] - DEAF
+
+    def test_streams_that_are_open_hold_nobody(self) -> None:
+        took, _ = self.left_after(lambda after: 0, lambda after: 0)
+        assert took == pytest.approx(1.0)
+
+
 class TestOwnEndpoint:
     """Where it can be seen whether a service still lists this pod."""
 
