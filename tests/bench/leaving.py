@@ -11,7 +11,7 @@ from tests.bench.observation import SERVERS, SETTLE, learned
 
 LAGS, LAGS_QUICK = (0.0, 0.5, 2.0, 5.0), (0.5,)
 TAKES, TAKES_QUICK = (0.0, 2.0), (0.5,)  # seconds of a call
-DRAINS, DRAINS_QUICK = 6, 2
+DRAINS, DRAINS_QUICK = 4, 2
 ANNOUNCE_MIN = 1.0
 FIXED = 15.0  # the sleep that everybody has
 SPARE = 0.25
