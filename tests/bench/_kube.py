@@ -12,9 +12,8 @@ from typing import Any, Self
 from drain._demo.children import Child, Family
 from tests.bench._peer import binary
 from tests.bench._slices import PORT, Slice, Writer
-from tests.kube._cluster import parts
 from tests.kube._cluster.addresses import on_lo
-from tests.kube._cluster.cluster import Cluster
+from tests.kube._cluster.cluster import Cluster, parts
 
 START = 90.0  # seconds to a process's first answer, on a busy machine: a client may have 5,000 endpoints to connect to
 ANSWER = 60.0
@@ -69,7 +68,7 @@ class Kube:
 
     def _begin(self) -> None:
         binary()  # built before anything is measured
-        found = parts.ready(lambda line: print(f"  {line}", file=sys.stderr, flush=True))
+        found = parts(lambda line: print(f"  {line}", file=sys.stderr, flush=True))
         self.addresses = self._left.enter_context(on_lo())
         folder = Path(tempfile.mkdtemp(prefix="drain-bench-"))
         self._left.callback(shutil.rmtree, folder, ignore_errors=True)

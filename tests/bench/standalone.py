@@ -25,8 +25,7 @@ from pathlib import Path
 from drain._core.own_endpoint import OwnEndpoint, Pod, Standing
 from tests.bench._rows import Row, Spread
 from tests.integration._servers.waiting import until
-from tests.kube._cluster import parts
-from tests.kube._cluster.cluster import Cluster
+from tests.kube._cluster.cluster import Cluster, parts
 from tests.kube._cluster.namespace import Namespace, Slice
 
 DELETED_RUNS, DELETED_QUICK = 20, 2
@@ -198,7 +197,7 @@ def _one(stage: Stage, command: tuple[str, ...], found: Left, after: float | Non
 
 @contextlib.contextmanager
 def _stage(folder: Path) -> Iterator[Stage]:
-    found = parts.ready(lambda line: print(f"  {line}", file=sys.stderr, flush=True))
+    found = parts(lambda line: print(f"  {line}", file=sys.stderr, flush=True))
     cluster = Cluster(found, folder).start()
     try:
         namespace = cluster.namespace()

@@ -12,12 +12,12 @@ import pytest
 
 import drain
 from drain._kube import api
+from tests._parts.making import PartMissingError
 from tests.integration._servers.waiting import until
-from tests.kube._cluster import parts
 from tests.kube._cluster.addresses import Addresses, on_lo
 from tests.kube._cluster.backends import Backend
 from tests.kube._cluster.client import Client, Loop
-from tests.kube._cluster.cluster import Cluster
+from tests.kube._cluster.cluster import Cluster, parts
 from tests.kube._cluster.follow import Followed
 from tests.kube._cluster.namespace import Namespace
 from tests.kube._cluster.proxy import Proxy
@@ -35,8 +35,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if capture is not None:
             shown.enter_context(capture.global_and_fixture_disabled())
         try:
-            parts.ready(lambda line: print(line, file=sys.stderr, flush=True))
-        except parts.PartMissingError as error:
+            parts(lambda line: print(line, file=sys.stderr, flush=True))
+        except PartMissingError as error:
             _missing.append(str(error))
 
 
@@ -44,7 +44,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if _missing:
         pytest.fail(f"tests/kube needs a real Kubernetes API server: {_missing[0]}", pytrace=False)
-    made = Cluster(parts.ready(print), tmp_path_factory.mktemp("cluster")).start()
+    made = Cluster(parts(print), tmp_path_factory.mktemp("cluster")).start()
     yield made
     made.stop()
 

@@ -16,7 +16,7 @@ from tests.kube._cluster.backends import WHO, Backends
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.faults import Answer, Cut, Gone, Silent
 from tests.kube._cluster.namespace import Namespace, Slice
-from tests.kube._cluster.parts import KUBERNETES
+from tests._parts.kubernetes import KUBERNETES
 from tests.kube._cluster.proxy import Proxy
 
 

@@ -6,27 +6,34 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import urllib3
 
+from tests._parts import kubernetes
+from tests._parts.making import Say
 from tests.integration._servers.waiting import until
 from tests.kube._cluster.api import Api, ApiError
 from tests.kube._cluster.namespace import Namespace
-from tests.kube._cluster.parts import Parts
 from tests.kube._cluster.pki import Pki
 from tests.kube._cluster.process import Process
 
 READY_BOUND = 90.0
+PROGRAMS = ("kube-apiserver", "kube-controller-manager")
 ZONES = {"node-a": "zone-a", "node-b": "zone-b"}
+
+
+def parts(say: Say) -> Mapping[str, Path]:
+    """The programs that a cluster needs, made now where they are missing. Raises PartMissingError."""
+    return kubernetes.ready(PROGRAMS, say)
 
 
 class Cluster:
     """A control plane. It has nodes by name and zone, but none that runs anything: what a kubelet would say, the test says."""
 
-    def __init__(self, parts: Parts, folder: Path) -> None:
-        self._parts = parts
+    def __init__(self, programs: Mapping[str, Path], folder: Path) -> None:
+        self._programs = programs
         self._folder = folder
         self.pki = Pki(folder / "pki")
         etcd, peer, port = _free_ports(3)
@@ -80,7 +87,7 @@ class Cluster:
         self.api.server = f"https://{host}:{port}"
         self._run(
             "kube-apiserver",
-            self._parts.apiserver,
+            self._programs["kube-apiserver"],
             f"--etcd-servers={self._etcd_url}",
             f"--bind-address={host}",
             f"--secure-port={port}",
@@ -140,7 +147,7 @@ class Cluster:
     def _start_etcd(self) -> None:
         self._run(
             "etcd",
-            self._parts.etcd,
+            self._programs["etcd"],
             f"--data-dir={self._folder / 'etcd'}",
             f"--listen-client-urls={self._etcd_url}",
             f"--advertise-client-urls={self._etcd_url}",
@@ -153,7 +160,7 @@ class Cluster:
     def _start_controllers(self) -> None:
         self._run(
             "kube-controller-manager",
-            self._parts.controllers,
+            self._programs["kube-controller-manager"],
             f"--kubeconfig={self.kubeconfig}",
             # The slices' controller, and the one that deletes the slices of a deleted service.
             "--controllers=endpointslice-controller,garbage-collector-controller",

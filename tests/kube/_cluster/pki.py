@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 class Pki:
-    """One authority for servers and clients, in files of `folder`."""
+    """One authority for servers and clients, in files of `folder`. `addresses`: where else than on 127.0.0.1 the API server is."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *addresses: str) -> None:
         self._authority = trustme.CA(organization_name="kube-ca")
         self._folder = folder
         folder.mkdir()
@@ -20,12 +20,13 @@ class Pki:
         self._authority.cert_pem.write_to_path(str(self.authority))
         self.server_certificate, self.server_key = self._pair(
             "server",
-            self._authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc", common_name="apiserver"),
+            self._authority.issue_cert(
+                "127.0.0.1", "localhost", "kubernetes.default.svc", *addresses, common_name="apiserver"
+            ),
         )
-        # Members of this group may do everything, whatever RBAC says. Without a name of its own ("admin.test") the certificate
-        # would have an empty critical extension, which Go refuses.
-        admin = self._authority.issue_cert("admin.test", common_name="admin", organization_name="system:masters")
-        self.admin_certificate, self.admin_key = self._pair("admin", admin)
+        # Members of this group may do everything, whatever RBAC says.
+        self.admin = self.user("admin", "system:masters")
+        self.admin_certificate, self.admin_key = (Path(self.admin[f"client-{each}"]) for each in ("certificate", "key"))
         self.accounts_key, self.accounts_public = folder / "accounts.key", folder / "accounts.pub"
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.accounts_key.write_bytes(
@@ -43,10 +44,13 @@ class Pki:
         issued.private_key_pem.write_to_path(str(key))
         return certificate, key
 
-    @property
-    def admin(self) -> dict[str, Any]:
-        """The administrator, as a kubeconfig's user."""
-        return {"client-certificate": str(self.admin_certificate), "client-key": str(self.admin_key)}
+    def user(self, name: str, group: str | None = None) -> dict[str, Any]:
+        """A kubeconfig's user, whom the API server knows by this name."""
+        file = name.rpartition(":")[2]
+        # Without a name of its own the certificate would have an empty critical extension, which Go refuses.
+        issued = self._authority.issue_cert(f"{file}.test", common_name=name, organization_name=group)
+        certificate, key = self._pair(file, issued)
+        return {"client-certificate": str(certificate), "client-key": str(key)}
 
     def write_kubeconfig(self, path: Path, server: str, user: dict[str, Any], namespace: str | None = None) -> Path:
         """JSON is YAML."""
