@@ -1,7 +1,9 @@
 """The run-time directory: where this user's processes keep their sockets, and nobody else may look.
 
 `DRAIN_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/drain`, else `<tmp>/drain-<uid>`; mode 0700, a real directory, owned by us, or an
-error. Names in it are short, because a Unix socket's path has room for 107 characters.
+error. One that is named and that others may write to is a place for such a directory, as /tmp is: ours is `drain-<uid>` in it.
+Every volume of Kubernetes is mounted like that (an `emptyDir` is root's, mode 0777), whoever the container's user is.
+Names are short, because a Unix socket's path has room for 107 characters.
 """
 
 import errno
@@ -48,12 +50,28 @@ def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def where(environ: Mapping[str, str] = os.environ) -> Path:
-    """Its path, whether it is there or not."""
+    """Its path, whether it is there or not. Raises ConfigurationError where there is no place for it."""
+    ours = f"drain-{os.geteuid()}"
     if chosen := environ.get("DRAIN_RUNTIME_DIR"):
-        return Path(chosen).absolute()  # it must mean the same after a chdir
+        path = Path(chosen).absolute()  # it must mean the same after a chdir
+        return path / ours if _is_shared(path) else path
     if session := environ.get("XDG_RUNTIME_DIR"):
         return Path(session).absolute() / "drain"
-    return Path(tempfile.gettempdir()) / f"drain-{os.geteuid()}"
+    try:
+        return Path(tempfile.gettempdir()) / ours
+    except OSError as error:  # a container's root file system is often read-only
+        raise ConfigurationError(
+            f"run-time directory: {error.strerror}. Mount an emptyDir at /tmp, or name a folder in DRAIN_RUNTIME_DIR."
+        ) from error
+
+
+def _is_shared(path: Path) -> bool:
+    """Whether it is a directory that others may write to."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and bool(found.st_mode & 0o022)
 
 
 def new_socket_path(kind: str, directory: Path) -> Path:

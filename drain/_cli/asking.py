@@ -40,9 +40,8 @@ def paths(command: str, given: Sequence[str]) -> list[str]:
     """The sockets to ask. Exits where there is none, or where they lie in a directory that others may write to."""
     if given:
         return list(given)
-    directory = _runtime_dir.where()
     try:
-        found = there()
+        directory, found = _runtime_dir.where(), there()
     except ConfigurationError as error:
         end(command, str(error), NOT_OURS)
     if not found:

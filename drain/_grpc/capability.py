@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import grpc
 
 from drain import _guard
+from drain._runtime_dir import runtime_dir
+from drain.errors import ConfigurationError
 
 PROBE_TIMEOUT = 30.0
 
@@ -39,6 +41,7 @@ KNOWN: dict[str, dict[str, Needs]] = {
     "aio": {**dict.fromkeys(_OLD, Needs.NEWER), **_BOTH},
 }
 _RUN_PROBE = "from drain._grpc import probe; import sys; probe.main(sys.argv[1])"
+_PLACE = "set DRAIN_RUNTIME_DIR to a folder of your own"
 _SWITCH_ON = "import drain before grpc, or start the program with `drain exec -- COMMAND`"
 
 
@@ -81,6 +84,10 @@ def _probe(flavour: str, version: str) -> Capability:
         environ[_guard.VARIABLE] = experiments
     command = [sys.executable, "-c", ("" if _guard.cured else "import grpc; ") + _RUN_PROBE, flavour]
     remedy = "use a grpcio version of README's table" if _guard.cured else _SWITCH_ON
+    try:
+        runtime_dir()  # the probe has a control plane, too, and whoever has no place for that is to hear of it by name
+    except ConfigurationError as error:
+        return Capability(False, f"grpcio {version} is not known, and there is no place to probe it: {error}", _PLACE)
     try:
         done = subprocess.run(command, env=environ, capture_output=True, timeout=PROBE_TIMEOUT, check=False, text=True)
     except (OSError, subprocess.TimeoutExpired) as error:

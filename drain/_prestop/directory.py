@@ -37,14 +37,24 @@ def directory(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _candidates(environ: Mapping[str, str]) -> list[str]:
+    ours = f"drain-{os.geteuid()}"
     if chosen := environ.get("DRAIN_RUNTIME_DIR"):
-        return [chosen]
+        return [os.path.join(chosen, ours) if _is_shared(chosen) else chosen]
     if session := environ.get("XDG_RUNTIME_DIR"):
         return [os.path.join(session, "drain")]
     # As tempfile.gettempdir() looks for a place to write to; importing it would cost 5 ms.
     places = [environ[name] for name in ("TMPDIR", "TEMP", "TMP") if environ.get(name)]
     places += ["/tmp", "/var/tmp", "/usr/tmp", os.curdir]  # noqa: S108
-    return [os.path.join(place, f"drain-{os.geteuid()}") for place in places]
+    return [os.path.join(place, ours) for place in places]
+
+
+def _is_shared(path: str) -> bool:
+    """Whether it is a directory that others may write to, as a volume of Kubernetes is: ours is in it."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and bool(found.st_mode & 0o022)
 
 
 def _wrong(found: os.stat_result) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import pytest
 
+from drain._cli import asking
 from tests.integration._servers.admin import admin_socket, ask
 from tests.integration._servers.process import ServerProcess
 from tests.integration._servers.service import path
@@ -189,6 +190,34 @@ class TestNobodyToAsk:
         found = drain(command, "--socket", str(tmp_path / "admin-1.sock"))
         assert (found.returncode, found.stdout) == (69, "")
         assert "is not there" in found.stderr
+
+
+def test_no_place_for_a_directory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A read-only root file system with no volume: one line, no trace of ours."""
+    monkeypatch.delenv("DRAIN_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc/none"])
+    with pytest.raises(SystemExit) as ended:
+        asking.paths("status", ())
+    assert ended.value.code == 77
+    assert "Mount an emptyDir at /tmp" in capsys.readouterr().err
+
+
+def test_all_meet_in_a_volume(spawn: Spawn) -> None:
+    """An `emptyDir` that DRAIN_RUNTIME_DIR names: root's, mode 0777, setgid for its fsGroup."""
+    volume = Path(os.environ["DRAIN_RUNTIME_DIR"])
+    volume.chmod(0o2777)
+    process = spawn().ready()
+    until(admin_socket(volume / f"drain-{os.geteuid()}", process.pid).exists)
+    process.until("GoawayChosen", goaway="lossless")
+    assert f"server {process.pid} " in (shown := drain("status").stdout), shown
+    hook = subprocess.run(
+        [sys.executable, "-m", "drain.prestop"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert hook.returncode == 0, hook.stderr
+    process.signal(signal.SIGTERM)
+    assert process.exit_code() == 0
 
 
 def test_workers_without_a_parent(running: ServerProcess) -> None:

@@ -503,7 +503,10 @@ class TestNobodyThere:
             {"XDG_RUNTIME_DIR": str(tmp_path / "session")},
             {"XDG_RUNTIME_DIR": str(tmp_path / "session"), "DRAIN_RUNTIME_DIR": str(tmp_path / "ours")},
             {"XDG_RUNTIME_DIR": "", "DRAIN_RUNTIME_DIR": ""},
+            {"DRAIN_RUNTIME_DIR": str(tmp_path / "volume")},
         ]
+        (tmp_path / "volume").mkdir()
+        (tmp_path / "volume").chmod(0o2777)  # as kubelet mounts an emptyDir
         for environ in cases:
             made = _runtime_dir.runtime_dir(environ)
             assert looked_up.directory({"TMPDIR": str(tmp_path), **environ}) == str(made)

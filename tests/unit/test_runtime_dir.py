@@ -86,12 +86,50 @@ def test_a_relative_path_means_the_same_after_a_chdir(tmp_path: Path, monkeypatc
     assert runtime_dir({"DRAIN_RUNTIME_DIR": "d"}) == tmp_path / "d"
 
 
-@pytest.mark.parametrize("mode", [0o701, 0o710, 0o755, 0o777, 0o1777])
+@pytest.mark.parametrize("mode", [0o701, 0o710, 0o750, 0o755])
 def test_a_directory_that_lets_others_in_is_refused_and_left_as_it_is(tmp_path: Path, mode: int) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d").chmod(mode)
     assert f"mode {mode:04o} lets others in" in refusal({"DRAIN_RUNTIME_DIR": str(tmp_path / "d")})
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o2777, 0o2770])
+def test_a_volume_is_a_place_for_ours(tmp_path: Path, mode: int) -> None:
+    """As kubelet mounts an emptyDir: root's, mode 0777, with an fsGroup setgid. It is left as it is, and ours is in it."""
+    volume = tmp_path / "d"
+    volume.mkdir()
+    if os.geteuid() == 0:  # else it stays ours, as it is for a container that runs as root
+        os.chown(volume, 65532, 65532)
+    volume.chmod(mode)
+    found = runtime_dir({"DRAIN_RUNTIME_DIR": str(volume)})
+    assert found == volume / f"drain-{os.geteuid()}"
+    assert (found.stat().st_mode & 0o777, found.stat().st_uid) == (0o700, os.geteuid())
+    assert runtime_dir({"DRAIN_RUNTIME_DIR": str(volume)}) == found, "a restarted container finds it again"
+    assert stat.S_IMODE(volume.stat().st_mode) == mode
+
+
+def test_what_others_put_into_a_volume_is_not_ours(tmp_path: Path) -> None:
+    """Whoever may write there may have been quicker."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d").chmod(0o777)
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    (tmp_path / "d" / f"drain-{os.geteuid()}").symlink_to(tmp_path / "theirs")
+    assert "is a link or a file" in refusal({"DRAIN_RUNTIME_DIR": str(tmp_path / "d")})
+
+
+def test_a_link_to_a_volume_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    assert "is a link or a file" in refusal({"DRAIN_RUNTIME_DIR": str(tmp_path / "link")})
+
+
+def test_no_place_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only root file system with no volume: the error says what to mount."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc/none"])
+    assert "Mount an emptyDir at /tmp" in refusal({})
 
 
 def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
