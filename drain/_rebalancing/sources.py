@@ -66,5 +66,6 @@ def _key(endpoint: Endpoint) -> Hashable:
 
 def own_names() -> frozenset[str]:
     """What this pod is called and where it is, as far as its environment says. Without that its own coming costs a rotation."""
-    said = (os.environ.get(name) for name in ("POD_NAME", "POD_IP", "HOSTNAME"))
+    names = ("DRAIN_POD_NAME", "POD_NAME", "DRAIN_POD_IP", "POD_IP", "HOSTNAME")
+    said = (os.environ.get(name) for name in names)
     return frozenset(filter(None, said))

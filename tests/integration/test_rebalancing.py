@@ -34,8 +34,11 @@ class Endpoints:
 
     def say(self, *ports: int) -> None:
         """Replace it, as a whole."""
+        self.list(*(f"127.0.0.1:{port}" for port in ports))
+
+    def list(self, *addresses: str) -> None:
         new = self.path.with_suffix(".new")
-        new.write_text(f"endpoints: {[f'127.0.0.1:{port}' for port in ports]}")
+        new.write_text(f"endpoints: {[*addresses]}")
         new.replace(self.path)
 
 
@@ -95,6 +98,20 @@ class TestServed:
         endpoints.say(1, 2, 3, 4)  # and once more: the base has moved on
         assert rebalanced(hosted, times=2).added == 1
         assert len(hosted.happened(events.Rotated)) == 2
+
+    @pytest.mark.parametrize("variable", ["DRAIN_POD_IP", "POD_IP"])
+    def test_our_own_coming_is_no_growth(
+        self, serve: Serve, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        monkeypatch.setenv(variable, "127.0.0.9")
+        hosted = serve(policy=policy(endpoints))
+        followed(endpoints, 1)
+        endpoints.list("127.0.0.1:1", "127.0.0.9:1")
+        followed(endpoints, 2)
+        endpoints.list("127.0.0.1:1", "127.0.0.9:1", "127.0.0.2:1", "127.0.0.3:1")
+        event = rebalanced(hosted)
+        assert (event.added, event.total) == (2, 3)
+        assert len(hosted.happened(events.Rotated)) == 1
 
     def test_under_load_no_call_fails(self, serve: Serve, endpoints: Endpoints) -> None:
         hosted = serve(policy=policy(endpoints))
