@@ -18,7 +18,7 @@ from drain._core.budget import Budget
 from drain._core.lifecycle import Effect, Input, handle
 from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
 from drain._grpc.inflight import Ledger
-from drain._hands import POLL, UNWIND, Crew, Hands, Means
+from drain._hands import POLL, STEP_TIMEOUT, Crew, Hands, Means
 from drain._hold import Hold
 from drain._outlook import Looking, Outlook
 from drain.config import DrainPolicy
@@ -355,7 +355,7 @@ class Driver:
     def _allow(self, budget: Budget) -> None:
         self._account.budget = budget.total
         if budget.spare is not None:  # what comes after the last call's end must be over before the kill, too
-            self._hands.unwind = min(UNWIND, budget.spare / 2)
+            self._hands.spare(budget.spare)
 
     def _closing_deadline(self, now: float) -> float:
         return self._budget.deadline(now) if self._budget is not None else now + self._policy.finishing_time
@@ -432,5 +432,5 @@ class Driver:
 
     def _finish_anyhow(self) -> None:
         """Something in here broke: stop the server the plain way, so that whoever waits for the end gets it."""
-        self._hands.do("stopping the server", lambda: self._crew.stop(0.0))
+        self._hands.do("stopping the server", lambda: self._crew.stop(0.0, STEP_TIMEOUT))
         self._conclude(self.state, "a step failed", time.monotonic())

@@ -32,7 +32,8 @@ class Crew(Protocol):
     def tell_handlers(self) -> None: ...
     def end_watches(self) -> None: ...
     def end_streams(self, reason: str) -> None: ...
-    def stop(self, grace: float) -> None: ...  # cancels what is still in flight after grace seconds
+    # Cancels what is still in flight after grace seconds, and waits for it so many seconds more.
+    def stop(self, grace: float, within: float) -> None: ...
     def emit(self, event: events.Event) -> None: ...
     def hold(self) -> object: ...  # the server itself: as long as somebody has it, it is not dropped
 
@@ -54,7 +55,7 @@ class Hands:
         self.means: Means | None = None
         self.succeeded = False  # by another server on the same port: health is no longer ours to flip
         self.rotations = 0
-        self.unwind = UNWIND
+        self._stopping, self._unwind = STEP_TIMEOUT, UNWIND
         self._told: Counter[str] = (
             Counter()
         )  # peers that the last rotation told to go; those of Unix sockets have one name
@@ -69,6 +70,10 @@ class Hands:
     def gauge(self) -> Gauge:
         """Reads its calls and connections."""
         return self.means.gauge if self.means is not None else Gauge(self._ledger, None)
+
+    def spare(self, seconds: float) -> None:
+        """So long after the drain's end the process is killed: most of it is for stopping, the rest for its own end."""
+        self._stopping, self._unwind = min(STEP_TIMEOUT, seconds / 2), min(UNWIND, seconds / 4)
 
     def perform(self, effect: Effect) -> None:
         """Do one thing. (What answers something, ROTATE and REPORT, the driver does.)"""
@@ -145,8 +150,8 @@ class Hands:
             self.crew.emit(events.PeersCut(peers, time.monotonic()))
         # In the classic way a call may have begun since the last look: it gets a moment. After GOAWAY none can.
         grace = CLASSIC_GRACE if not self.lossless and not self._account.cancelled else 0.0
-        self.do("stopping the server", lambda: self.crew.stop(grace))
-        until = time.monotonic() + self.unwind
+        self.do("stopping the server", lambda: self.crew.stop(grace, self._stopping))
+        until = time.monotonic() + self._unwind
         while self._ledger.open_by_method and time.monotonic() < until:
             time.sleep(POLL)
         if stuck := self._ledger.open_by_method:

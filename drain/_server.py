@@ -232,12 +232,12 @@ class _Crew:
     def end_streams(self, reason: str) -> None:
         self.hold()._guard.end(reason)
 
-    def stop(self, grace: float) -> None:
+    def stop(self, grace: float, within: float) -> None:
         held = self.hold()
         stopped = [server.stop(grace) for server in (held._inner, held._health_server) if server is not None]
-        deadline = time.monotonic() + grace + STEP_TIMEOUT
+        deadline = time.monotonic() + grace + within
         if not all(event.wait(max(0.0, deadline - time.monotonic())) for event in stopped):
-            raise TimeoutError(f"grpc's server had not stopped after {STEP_TIMEOUT:g} s")
+            raise TimeoutError(f"grpc's server had not stopped after {within:g} s")
 
     def emit(self, event: events.Event) -> None:
         if (server := self._ref()) is not None:

@@ -250,11 +250,12 @@ class _Crew:
     def end_streams(self, reason: str) -> None:
         self._call(self.hold()._guard.end, reason)
 
-    def stop(self, grace: float) -> None:
+    def stop(self, grace: float, within: float) -> None:
         held = self.hold()
+        deadline = time.monotonic() + grace + within
         for server in (held._inner, held._health_server):
             if server is not None:
-                self._on_loop(server.stop(grace), grace + STEP_TIMEOUT)
+                self._on_loop(server.stop(grace), max(0.0, deadline - time.monotonic()))
 
     def emit(self, event: events.Event) -> None:
         if (server := self._ref()) is not None:

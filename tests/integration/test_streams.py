@@ -20,6 +20,7 @@ import drain
 import drain.aio
 from drain import events
 from drain._grpc import streams
+from drain._subject import Subject
 from drain.errors import DrainError
 from drain.events import State
 from tests.integration._servers.calls import PATIENCE, Client, Talk, code, ending
@@ -398,6 +399,29 @@ class TestAsyncio:
         assert any(f"/{NAME}/It" in error for error in report.errors)
         hosted.ask(release.set)
         assert code(begun) in {"CANCELLED", "UNAVAILABLE"}
+
+    def test_a_stuck_loop_is_left_before_the_kill(self, serve: Serve, client: Clients) -> None:
+        """Whatever its steps wait for, the drain is over within the grace period, and its report is told."""
+        release = threading.Event()
+
+        async def stuck(request: bytes, context: Any) -> bytes:
+            release.wait(60)  # what should have been awaited
+            return b""
+
+        grace = 8.0
+        policy = replace(AT_ONCE, announce_timeout=1.0, drain_timeout=5.0, termination_grace_period=grace, reserve=2.0)
+        hosted = serve(policy=policy, handlers=[generic(It=grpc.unary_unary_rpc_method_handler(stuck))])
+        begun = call(client(hosted.port))
+        until(lambda: hosted.open_by_method)
+        try:
+            began = time.monotonic()
+            report = Subject(hosted.server).leave("preStop").result(PATIENCE)
+            assert time.monotonic() - began < grace
+        finally:
+            release.set()
+        assert report.budget == grace - 2.0
+        assert any(f"/{NAME}/It" in error for error in report.errors)
+        code(begun)  # it ends, with whatever the loop comes to first
 
     def test_tasks_and_threads_of_a_handler(self, serve: Serve, client: Clients) -> None:
         """A task that the handler makes, and asyncio.to_thread, know their call; a bare executor does not, and says so."""
