@@ -23,7 +23,7 @@ from drain._admin import client as admin_client
 from drain._admin.client import Call, Outcome, talk
 from drain._prestop import directory as looked_up
 from drain._prestop import options as command_line
-from drain._prestop.exits import ExitError
+from drain._prestop.exits import MEANINGS, ExitError
 from drain.errors import ConfigurationError
 from tests.integration._servers.calls import Client
 from tests.integration._servers.process import ServerProcess
@@ -570,6 +570,14 @@ class TestCommandLine:
     def test_short_timeouts_shorten_the_other_defaults(self) -> None:
         options, _ = command_line.parsed(["--standalone", "--timeout", "1"], {})
         assert (options.settle, options.delay) == (1, 1)
+
+    def test_the_documentation_has_every_option_and_exit_code(self) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "prestop.md").read_text(encoding="utf-8")
+        codes = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+        assert codes == {*MEANINGS, 128 + signal.SIGTERM}
+        told = set(re.findall(r"^\| `(--[a-z]+)", page, re.MULTILINE))
+        known = {name for action in command_line._parser()._actions for name in action.option_strings}
+        assert told == known - {"-h", "--help"}
 
     def test_as_a_process(self, hook: Start) -> None:
         """Exit codes, and --help on stdout."""
