@@ -1,0 +1,1 @@
+"""A real Kubernetes cluster: API server, controllers, scheduler, kubelet, containerd, kube-proxy, CoreDNS, on this machine."""

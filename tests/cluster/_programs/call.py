@@ -1,0 +1,152 @@
+"""Callers that keep books: each half second one JSON line with all that was so far, and the last one when SIGTERM has ended them.
+
+    python -m programs.call drain sync kubernetes:///web:50051
+    python -m programs.call plain aio web:50051 --channels 4      # a client that knows nothing of drain, with grpc's own settings
+"""
+
+import drain  # before grpc  # isort: skip
+import argparse
+import asyncio
+import json
+import signal
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import grpc
+
+import drain.aio
+
+METHOD = "/drain.load.Load/Call"
+EVERY = 0.5  # seconds between lines
+TOLD = 20  # failures that are told one by one
+DEADLINE = 15.0
+
+
+class Books:
+    """All that happened. Thread safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pods: Counter[str] = Counter()
+        self._first: dict[str, float] = {}
+        self._failed: Counter[str] = Counter()
+        self._told: list[dict[str, object]] = []
+        self._slowest = 0.0
+
+    def answered(self, pod: bytes, took: float) -> None:
+        """A call that went well."""
+        name = pod.decode()
+        with self._lock:
+            self._pods[name] += 1
+            self._first.setdefault(name, time.time())
+            self._slowest = max(self._slowest, took)
+
+    def failed(self, error: grpc.RpcError) -> None:
+        """One that did not."""
+        with self._lock:
+            self._failed[error.code().name] += 1
+            if len(self._told) < TOLD:
+                self._told.append({"at": time.time(), "code": error.code().name, "details": error.details()[:300]})
+
+    def line(self, **more: object) -> str:
+        """As JSON. `first` are times of day, in seconds."""
+        with self._lock:
+            calls, failed = self._pods.total(), self._failed.total()
+            found = {
+                "at": time.time(), "calls": calls + failed, "failed": failed, "codes": self._failed, "pods": self._pods,
+                "first": self._first, "told": self._told, "slowest": self._slowest, **more,
+            }  # fmt: skip
+            return json.dumps(found)
+
+
+def options(asked: argparse.Namespace) -> list[tuple[str, Any]]:
+    """Each channel has connections of its own; all else is as grpc has it."""
+    return [("grpc.use_local_subchannel_pool", 1)] if asked.kind == "plain" else []
+
+
+def policy(asked: argparse.Namespace) -> drain.ClientPolicy:
+    return drain.ClientPolicy(retry=drain.RetryPolicy() if asked.retry else None)
+
+
+def call_sync(asked: argparse.Namespace, books: Books) -> None:
+    end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: end.set())
+
+    def go_on(stub: Any) -> None:
+        while not end.is_set():
+            began = time.monotonic()
+            try:
+                books.answered(stub(b"", timeout=DEADLINE), time.monotonic() - began)
+            except grpc.RpcError as error:
+                books.failed(error)
+            end.wait(asked.pause)
+
+    if asked.kind == "drain":
+        channels = [drain.insecure_channel(asked.target, policy=policy(asked)) for _ in range(asked.channels)]
+    else:
+        channels = [grpc.insecure_channel(asked.target, options=options(asked)) for _ in range(asked.channels)]
+    stubs = [channels[number % asked.channels].unary_unary(METHOD) for number in range(asked.callers)]
+    threads = [threading.Thread(target=go_on, args=(stub,)) for stub in stubs]
+    for each in threads:
+        each.start()
+    while not end.wait(EVERY):
+        print(books.line(), flush=True)
+    for each in threads:
+        each.join(DEADLINE)
+    for channel in channels:
+        channel.close()
+
+
+async def call_aio(asked: argparse.Namespace, books: Books) -> None:
+    end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
+
+    async def go_on(stub: Any) -> None:
+        while not end.is_set():
+            began = time.monotonic()
+            try:
+                books.answered(await stub(b"", timeout=DEADLINE), time.monotonic() - began)
+            except grpc.RpcError as error:
+                books.failed(error)
+            await asyncio.sleep(asked.pause)
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            print(books.line(), flush=True)
+
+    if asked.kind == "drain":
+        channels = [drain.aio.insecure_channel(asked.target, policy=policy(asked)) for _ in range(asked.channels)]
+    else:
+        channels = [grpc.aio.insecure_channel(asked.target, options=options(asked)) for _ in range(asked.channels)]
+    stubs = [channels[number % asked.channels].unary_unary(METHOD) for number in range(asked.callers)]
+    telling = asyncio.create_task(tell())
+    await asyncio.gather(*(go_on(stub) for stub in stubs))
+    telling.cancel()
+    for channel in channels:
+        await channel.close()
+
+
+def main() -> None:
+    """Call until SIGTERM."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=("drain", "plain"))
+    parser.add_argument("flavour", choices=("sync", "aio"))
+    parser.add_argument("target")
+    parser.add_argument("--callers", type=int, default=8)
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.03, help="seconds between one caller's calls")
+    parser.add_argument("--retry", action="store_true", help="for drain's channels")
+    asked = parser.parse_args()
+    books = Books()
+    if asked.flavour == "sync":
+        call_sync(asked, books)
+    else:
+        asyncio.run(call_aio(asked, books))
+    print(books.line(final=True), flush=True)
+
+
+if __name__ == "__main__":
+    main()

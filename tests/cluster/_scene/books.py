@@ -1,0 +1,47 @@
+"""What callers say of their calls."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.cluster._node.kubectl import Kubectl
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """One caller's, since it began. Times are seconds of the day's clock."""
+
+    calls: int
+    failed: int
+    pods: Mapping[str, int]
+    first: Mapping[str, float]
+    told: tuple[Mapping[str, object], ...]
+
+    def since(self, before: "Books") -> "Books":
+        """The part that was not in `before`."""
+        pods = {each: count - before.pods.get(each, 0) for each, count in self.pods.items()}
+        return Books(
+            self.calls - before.calls,
+            self.failed - before.failed,
+            {each: count for each, count in pods.items() if count},
+            {each: at for each, at in self.first.items() if each not in before.first},
+            self.told[len(before.told) :],
+        )
+
+    @property
+    def spread(self) -> float:
+        """The busiest pod's calls over the mean; 1 is even."""
+        return max(self.pods.values()) * len(self.pods) / sum(self.pods.values())
+
+
+def read(kubectl: Kubectl, name: str) -> Books:
+    """The caller's last line. Raises KubectlError, AssertionError: it has said nothing yet."""
+    text = kubectl("logs", f"deployment/{name}", "--tail=1")
+    assert text.startswith("{"), f"{name} has not called yet: {text[:300]}"
+    return parsed(text)
+
+
+def parsed(line: str) -> Books:
+    """One line of `programs.call`."""
+    found = json.loads(line)
+    return Books(found["calls"], found["failed"], found["pods"], found["first"], tuple(found["told"]))

@@ -1,0 +1,124 @@
+"""One cluster for a session: of this machine, or yours with --kubeconfig and --image. What a test makes is in a namespace of its own."""
+
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests._parts import helm
+from tests._parts.making import PartMissingError, on_path
+from tests.cluster._node import cluster as made_here
+from tests.cluster._node import images
+from tests.cluster._node.kubectl import Kubectl
+from tests.cluster._scene import manifests
+from tests.cluster._scene.scene import Scene
+
+_HERE = Path(__file__).parent
+_ready: dict[str, Any] = {}
+_missing: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kubeconfig", help="run in this cluster, which exists; needs --image")
+    parser.addoption("--image", help=f"what is {images.LOAD} here, where that cluster's nodes find it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "own_node: needs the node's own processes: not in a cluster that exists")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--kubeconfig", None):
+        foreign = [each for each in items if each.get_closest_marker("own_node")]
+        config.hook.pytest_deselected(items=foreign)
+        items[:] = [each for each in items if each not in foreign]
+        print(f"not in a cluster that exists: {', '.join(each.name for each in foreign)}", file=sys.stderr)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what is missing here: it may take half an hour, and a fixture would be cut by the tests' timeout."""
+    config = session.config
+    if config.option.collectonly or not any(_HERE in each.path.parents for each in session.items):
+        return
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with ExitStack() as shown:
+        if capture is not None:
+            shown.enter_context(capture.global_and_fixture_disabled())
+        try:
+            _ready["helm"] = helm.ready(_say)
+            if config.getoption("--kubeconfig", None) is None:
+                _ready["programs"] = made_here.parts(_say)
+                _ready["images"] = images.ready(_say)
+        except PartMissingError as error:
+            _missing.append(str(error))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[made_here.Cluster]:
+    """This machine's. Tests that use it are marked `own_node`."""
+    if _missing:
+        pytest.fail(f"tests/cluster needs a real Kubernetes node: {_missing[0]}", pytrace=False)
+    made = made_here.Cluster(_ready["programs"]).start(_say)
+    try:
+        loaded: Mapping[str, Path] = _ready["images"]
+        for name, archive in loaded.items():
+            made.load(name, archive)
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="session")
+def kubectl(request: pytest.FixtureRequest) -> Kubectl:
+    """Of the cluster, whichever it is."""
+    given = request.config.getoption("--kubeconfig", None)
+    if given is None:
+        found: Kubectl = request.getfixturevalue("cluster").kubectl
+        return found
+    program = on_path("kubectl")
+    if program is None or not os.access(given, os.R_OK) or not request.config.getoption("--image"):
+        pytest.fail(f"--kubeconfig={given}: needs kubectl on PATH, that file, and --image", pytrace=False)
+    return Kubectl(program, Path(given))
+
+
+@pytest.fixture(scope="session")
+def image(request: pytest.FixtureRequest) -> str:
+    """Of servers and callers."""
+    return str(request.config.getoption("--image", None) or images.LOAD)
+
+
+@pytest.fixture(scope="session")
+def helm_program() -> Path:
+    if _missing:
+        pytest.fail(f"tests/cluster needs helm: {_missing[0]}", pytrace=False)
+    found: Path = _ready["helm"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def scene(kubectl: Kubectl, image: str) -> Iterator[Scene]:
+    """Servers of both flavours, and their callers, for all tests that disturb them."""
+    made = Scene(kubectl.within(f"drain-{uuid.uuid4().hex[:6]}"), image)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def room(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """A namespace of the test's own, deleted afterwards."""
+    found = kubectl.within(f"drain-{uuid.uuid4().hex[:6]}")
+    kubectl.apply(manifests.namespace(str(found.namespace)))
+    yield found
+    kubectl.attempt("delete", "namespace", str(found.namespace), "--wait=false")
