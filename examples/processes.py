@@ -37,5 +37,10 @@ def running(
 
 def await_ready(address: str) -> None:
     """Return when a server listens there."""
-    with grpc.insecure_channel(address) as channel:
+    await_connected(grpc.insecure_channel(address))
+
+
+def await_connected(channel: grpc.Channel) -> None:
+    """The same, for a channel of one's own, which is closed."""
+    with channel:
         grpc.channel_ready_future(channel).result(LONGEST)

@@ -1,0 +1,1 @@
+"""Mutual TLS: both sides show a certificate. demo.py makes some for the occasion."""
