@@ -1,6 +1,6 @@
 """The grpc environment guard: runs before grpc is imported, and costs nothing.
 
-In grpcio 1.84.0 - 1.85.1 an xDS-enabled server aborts the whole process (`Check failed: has_value()`) on any call that ends
+In grpcio 1.84.0 - 1.85.3 an xDS-enabled server aborts the whole process (`Check failed: has_value()`) on any call that ends
 without initial metadata. The experiment `xds_server_filter_chain_per_route` is the cause; switching it off cures it, but only
 if the variable is in the environment before grpc's core reads it, when it is first imported. So `import drain` before
 `import grpc` is enough, `drain exec -- COMMAND` does it for a program that cannot be changed, and where neither was done

@@ -34,7 +34,7 @@ class Needs(enum.Enum):
 # fetcher; from 1.84 on an xDS server aborts the process without the cure.
 _OLD = ("1.76.0", "1.78.0", "1.78.2", "1.80.0", "1.80.1", "1.81.0", "1.81.2")
 _GOOD = ("1.82.1", "1.82.3", "1.83.0", "1.83.1", "1.83.2")
-_AILING = ("1.84.0", "1.84.1", "1.84.2", "1.85.0", "1.85.1")
+_AILING = ("1.84.0", "1.84.1", "1.84.2", "1.85.0", "1.85.1", "1.85.3")
 _BOTH = {**dict.fromkeys(_GOOD, Needs.NOTHING), **dict.fromkeys(_AILING, Needs.CURE)}
 KNOWN: dict[str, dict[str, Needs]] = {
     "sync": {**dict.fromkeys(_OLD, Needs.NOTHING), **_BOTH},

@@ -5,13 +5,13 @@ Servers of both flavours are under load of both kinds of callers all the time; e
 
 import json
 import signal
+import subprocess
 import time
 
 import pytest
 
 from tests.cluster._node.cluster import Cluster
 from tests.cluster._node.kubectl import Kubectl
-from tests.cluster._scene import manifests
 from tests.cluster._scene.books import parsed, read
 from tests.cluster._scene.endings import gone
 from tests.cluster._scene.scene import FLAVOURS, Scene
@@ -220,10 +220,5 @@ def _signal(cluster: Cluster, kubectl: Kubectl, pod: str, program: str) -> bool:
     return node.kill(identity, program, signal.SIGKILL)
 
 
-def _followed(kubectl: Kubectl, pod: str):  # type: ignore[no-untyped-def]
-    import subprocess
-
+def _followed(kubectl: Kubectl, pod: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(kubectl.command("logs", "--follow", pod), stdout=subprocess.PIPE, text=True)
-
-
-_ = manifests

@@ -1,6 +1,6 @@
 """No ending of a call brings a server down, on any supported grpcio, and each version leaves as README's table says.
 
-In grpcio 1.84.0 - 1.85.1 an xDS server aborts the process (pipe.h, "Check failed: has_value()") on any call that ends without
+In grpcio 1.84.0 - 1.85.3 an xDS server aborts the process (pipe.h, "Check failed: has_value()") on any call that ends without
 initial metadata, unless the environment guard was in time. A new grpcio that breaks a fact drain rests on fails here, by name.
 """
 
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parent / "endings.py"
-VERSIONS = ("1.76.0", "1.83.2", "1.84.2", "1.85.1")
+VERSIONS = ("1.76.0", "1.83.2", "1.84.2", "1.85.3")
 EXPECTED = {
     "ok": "OK",
     "unknown method": "UNIMPLEMENTED",
@@ -78,7 +78,7 @@ def test_every_ending_leaves_the_server_alive(interpreter, version, flavour, con
     assert result["goaway"] == readme_table()[version.rpartition(".")[0], flavour, promised], result["reason"]
 
 
-@pytest.mark.parametrize("version", ["1.84.2", "1.85.1"])
+@pytest.mark.parametrize("version", ["1.84.2", "1.85.3"])
 def test_the_danger_is_real(interpreter, version):
     """Without the cure, lossless GOAWAY would abort this process: the reason why the guard and the capability check exist."""
     program = (
@@ -113,7 +113,7 @@ def test_an_unknown_grpcio_is_probed(interpreter, flavour, first, lossless):
         "import json; print(json.dumps([verdict.lossless, verdict.reason, verdict.remedy]))\n"
     )
     done = subprocess.run(
-        [interpreter("1.85.1"), "-c", program],
+        [interpreter("1.85.3"), "-c", program],
         env={**{k: v for k, v in os.environ.items() if k != "GRPC_EXPERIMENTS"}, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -39,9 +39,9 @@ def ready(say: Say) -> dict[str, Path]:
             _dockerfile(GREETER, BASE, greeter, say)
             _dockerfile(GREETER_SHELLLESS, SHELLLESS, shellless, say)
         if missing or not load.exists():
-            if not _has(GREETER):
-                _buildah("pull", f"oci-archive:{greeter}")
-            made = _buildah("from", "--pull-never", GREETER).strip()
+            if not _has(GREETER_SHELLLESS):
+                _buildah("pull", f"oci-archive:{shellless}")
+            made = _buildah("from", "--pull-never", GREETER_SHELLLESS).strip()
             _buildah("copy", made, str(PROGRAMS), "/app/programs")
             _commit(made, LOAD, load)
         _sweep(room)

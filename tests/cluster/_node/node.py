@@ -1,5 +1,7 @@
 """One node: containerd and kubelet."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -68,6 +70,14 @@ class Node:
         assert done.returncode == 0, f"ctr {' '.join(arguments)}: {done.stderr[-500:]}"
         return done.stdout
 
+    def kill(self, container: str, program: str, number: signal.Signals) -> bool:
+        """A signal, from outside, to the processes of a container that have this in their command line. False: there is none."""
+        listed = self.ctr("tasks", "ps", container).splitlines()[1:]
+        chosen = [pid for pid in (int(each.split()[0]) for each in listed) if program in _command(pid)]
+        for pid in chosen:
+            os.kill(pid, number)
+        return bool(chosen)
+
     def stop(self) -> None:
         """kubelet first: it would make again what is taken away."""
         while self._processes:
@@ -89,3 +99,10 @@ class Node:
             print(error, file=sys.stderr)
             return False
         return True
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:  # it has ended
+        return ""

@@ -1,7 +1,7 @@
 """Callers that keep books: each half second one JSON line with all that was so far, and the last one when SIGTERM has ended them.
 
-    python -m programs.call drain sync kubernetes:///web:50051
-    python -m programs.call plain aio web:50051 --channels 4      # a client that knows nothing of drain, with grpc's own settings
+python -m programs.call drain sync kubernetes:///web:50051
+python -m programs.call plain aio web:50051 --channels 4      # a client that knows nothing of drain, with grpc's own settings
 """
 
 import drain  # before grpc  # isort: skip

@@ -1,7 +1,7 @@
 """A server whose one method takes a while and answers with its pod's name: made with drain, or as grpc's own documentation has it.
 
-    python -m programs.serve drain sync --work 0.01
-    python -m programs.serve plain aio             # SIGTERM: server.stop(10)
+python -m programs.serve drain sync --work 0.01
+python -m programs.serve plain aio             # SIGTERM: server.stop(10)
 """
 
 import drain  # before grpc  # isort: skip

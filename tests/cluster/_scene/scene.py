@@ -38,7 +38,8 @@ class Seen:
         lost = {name: (each.failed, each.calls, list(each.told)[:3]) for name, each in chosen.items() if each.failed}
         assert not lost, f"failed, of calls, the first ones: {lost}"
         idle = {name: each.calls for name, each in chosen.items() if each.calls < FEW}
-        assert chosen and not idle, f"these callers hardly called: {idle}"
+        assert chosen, callers
+        assert not idle, f"these callers hardly called: {idle}"
 
     def assert_good_endings(self, count: int) -> None:
         """So many containers ended, all of them with 0, and no hook failed."""
