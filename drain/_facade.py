@@ -157,7 +157,8 @@ class Facade:
                 Admin.control(worker.control)
             except (OSError, RuntimeError):  # no descriptor, no thread: then the parent speaks by signals
                 worker.control.close()
-        self._subscribers.add(worker.opened(ports, subject.status().longest, lambda: subject.status().time_left))
+        longest, reserve = subject.status().longest, self._blueprint.policy.reserve
+        self._subscribers.add(worker.opened(ports, longest, reserve, lambda: subject.status().time_left))
 
     def _refuse(self, what: Input) -> None:
         """Raise for what cannot be done now."""

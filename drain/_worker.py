@@ -45,18 +45,18 @@ class Worker:
         return first
 
     def opened(
-        self, ports: frozenset[int], longest: float | None, time_left: Callable[[], float | None]
+        self, ports: frozenset[int], longest: float | None, reserve: float, time_left: Callable[[], float | None]
     ) -> Callable[[events.Event], None]:
         """A server listens. Returns what is to be told its events.
 
-        ports: those it listens on. longest: seconds that its drain may take at most. time_left: seconds until the drain that is
-        under way is over; asked when a phase begins.
+        ports: those it listens on. longest: seconds that its drain may take at most. reserve: seconds its pod has then.
+        time_left: seconds until the drain that is under way is over; asked when a phase begins.
         """
         with self._lock:
             server = len(self._servers)
             self._servers.append(server)
         shares = self.port in ports
-        self.tell(kind="opened", server=server, shares=shares, ports=sorted(ports), longest=longest)
+        self.tell(kind="opened", server=server, shares=shares, ports=sorted(ports), longest=longest, reserve=reserve)
 
         def tell(event: events.Event) -> None:
             if isinstance(event, events.StateChanged):

@@ -17,7 +17,8 @@ class Life(enum.Enum):
 class Member:
     """One process. Times are seconds of one monotonic clock.
 
-    `kill_at`: when it is killed unless it is gone. `longest`: what its drain may take.
+    `kill_at`: when it is killed unless it is gone. `longest`: what its drain may take. `reserve`: what its pod has left
+    then; 0: not known.
     """
 
     serial: int
@@ -26,6 +27,7 @@ class Member:
     kill_at: float | None
     life: Life = Life.STARTING
     longest: float | None = None
+    reserve: float = 0.0
     overdue: bool = False  # was killed, because its time was up
     nudge_at: float | None = None
 

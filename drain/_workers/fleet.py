@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from drain._workers.actions import Action, Ask, Kill, Life, Member, Start, Terminate
 from drain._workers.backoff import Backoff
 
-MARGIN = 2.0  # seconds beyond a worker's own worst case, for its end and for a busy machine
+MARGIN = 2.0  # seconds beyond a worker's own worst case, for its end and for a busy machine; at most, where all leave
+SHARE = (
+    7 / 8
+)  # of the `reserve`, after which Kubernetes kills the pod: the rest is for the parent, whose report tells who hung
 FORCED = 4.0  # seconds that a forced worker gets: twice what one step of its drain may take
 NUDGE = 0.1  # seconds between the signals of a force: a worker takes the first for joining the drain
 ENDING = 10.0  # seconds for the end of an interpreter whose work is over: its threads may have something to finish
@@ -102,6 +105,12 @@ class Fleet:
         known = [member.longest for member in self.members.values() if member.longest is not None]
         return max(known, default=UNKNOWN_LONGEST)
 
+    @property
+    def margin(self) -> float:
+        """Seconds beyond that, where all leave: whoever hangs must be gone before the parent is killed, too."""
+        told = [member.reserve * SHARE for member in self.members.values() if member.reserve]
+        return min([MARGIN, *told])
+
     def restart_at(self, number: int) -> float | None:
         """When that place's worker is started again; None: it need not be."""
         return self._places[number].restart_at
@@ -117,12 +126,13 @@ class Fleet:
         self._places = [_Place(number, Backoff(self.chance)) for number in range(self.size)]
         return [self._start(place, now) for place in self._places]
 
-    def serves(self, serial: int, longest: float | None, now: float) -> list[Action]:
-        """A member listens."""
+    def serves(self, serial: int, longest: float | None, now: float, *, reserve: float = 0.0) -> list[Action]:
+        """A member listens. `longest`: seconds that its drain may take. `reserve`: what its pod has then; 0: not known."""
         if (member := self.members.get(serial)) is None or member.life is not Life.STARTING:
             return []
         place = self._places[member.number]
-        member.life, member.longest, member.kill_at, place.proven = Life.SERVING, longest, None, True
+        member.life, member.kill_at, place.proven = Life.SERVING, None, True
+        member.longest, member.reserve = longest, reserve
         if self._leaving is not None:  # it was told by a signal, which it may not have heard yet
             actions = self._dismiss(member, now)
             for other in self.members.values():  # whose bound was a guess as long as nobody had told
@@ -236,7 +246,7 @@ class Fleet:
         if leave.hold:
             member.kill_at = None
         else:  # each counts from the same moment; who was held until now gets a moment to go
-            bound = max(leave.at + self.longest, now) + MARGIN
+            bound = max(leave.at + self.longest, now) + self.margin
             before = member.kill_at if member.life is Life.RETIRING else None
             member.kill_at = min(bound, before) if before is not None else bound
         if member.life is Life.STARTING:

@@ -184,7 +184,7 @@ class Parent:
             _log.info("%s serves", process)
             if self._paused:
                 process.ask("pause", lambda told: None, reason="the others are paused")
-            self._carry_out(self._fleet.serves(process.serial, process.longest, now))
+            self._carry_out(self._fleet.serves(process.serial, process.longest, now, reserve=process.reserve))
 
     def _answers(self, process: Process) -> None:
         if process.serial in self._processes and not process.listen():

@@ -27,7 +27,8 @@ class Process:
 
     Attributes:
         serial, number: which member of the fleet, in which place.
-        states: of its servers. longest: seconds that its drain may take; None: not told. ports: on which its servers listen.
+        states: of its servers. longest: seconds that its drain may take; None: not told. reserve: those left to the pod then.
+        ports: on which its servers listen.
         time_left: what it told with its last state, and when.
         reports: of its servers. words: its last ones, if it ended with an error.
         listens: on the shared port. ending: `serve` is over, and the process on its way out.
@@ -38,6 +39,7 @@ class Process:
     launched: Launched
     states: dict[int, State] = field(default_factory=dict)
     longest: float | None = None
+    reserve: float = 0.0
     ports: set[int] = field(default_factory=set)
     time_left: tuple[float | None, float] = (None, 0.0)
     reports: dict[int, DrainReport] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Process:
                 self.ports |= set(told["ports"])
                 if told["longest"] is not None:
                     self.longest = max(self.longest or 0.0, told["longest"])
+                self.reserve = max(self.reserve, told["reserve"])
                 self.listens = self.listens or told["shares"]
             case "state":
                 self.states[told["server"]] = State(told["state"])

@@ -6,7 +6,7 @@ import pytest
 
 from drain._workers.actions import Ask, Kill, Start, Terminate
 from drain._workers.backoff import FIRST, JITTER, MOST, PROVEN, Backoff
-from drain._workers.fleet import ENDING, FORCED, MARGIN, NUDGE, UNKNOWN_LONGEST, Fleet
+from drain._workers.fleet import ENDING, FORCED, MARGIN, NUDGE, SHARE, UNKNOWN_LONGEST, Fleet
 
 
 class Even(random.Random):
@@ -109,6 +109,15 @@ def test_all_leave_within_one_budget() -> None:
     made.gone(1, 112.1)
     assert made.over
     assert made.wake is None
+
+
+@pytest.mark.parametrize(("reserve", "margin"), [(0.0, MARGIN), (1.0, SHARE), (2.0, 2 * SHARE), (60.0, MARGIN)])
+def test_who_hangs_is_gone_before_the_pod_is_killed(reserve: float, margin: float) -> None:
+    made = fleet(1)
+    made.begin(0.0)
+    made.serves(0, 28.0, 1.0, reserve=reserve)
+    made.leave(100.0, "SIGTERM")
+    assert made.wake == 128.0 + margin
 
 
 def test_nothing_is_started_while_leaving() -> None:
