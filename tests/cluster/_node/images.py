@@ -149,7 +149,7 @@ def _buildah(*arguments: str) -> str:
 
 
 def _command(what: str) -> list[str]:
-    """In a storage of its own; vfs works on every file system."""
+    """In a storage of its own."""
     room = cache("images")
     return ["buildah", f"--root={room / 'storage'}", f"--runroot={room / 'run'}", f"--storage-driver={DRIVER}", what]
 

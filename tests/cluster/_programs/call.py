@@ -2,6 +2,7 @@
 
 python -m programs.call drain sync kubernetes:///web:50051
 python -m programs.call plain aio web:50051 --channels 4      # a client that knows nothing of drain, with grpc's own settings
+python -m programs.call drain sync kubernetes:///greeter:grpc --greeter      # the server is the example
 """
 
 import drain  # before grpc  # isort: skip
@@ -18,7 +19,7 @@ import grpc
 
 import drain.aio
 
-METHOD = "/drain.load.Load/Call"
+LOAD, GREETER = "/drain.load.Load/Call", "/examples.greeter.v1.Greeter/SayHello"
 EVERY = 0.5  # seconds between lines
 TOLD = 20  # failures that are told one by one
 DEADLINE = 15.0
@@ -66,6 +67,18 @@ def options(asked: argparse.Namespace) -> list[tuple[str, Any]]:
     return [("grpc.use_local_subchannel_pool", 1)] if asked.kind == "plain" else []
 
 
+def stubs(asked: argparse.Namespace, channels: list[Any]) -> list[Any]:
+    """One for each caller. They take nothing of interest, and answer with the pod's name."""
+    if asked.greeter:
+        from examples.greeter import greeter_pb2
+
+        method: dict[str, Any] = {"method": GREETER, "request_serializer": lambda _: b""}
+        method["response_deserializer"] = lambda reply: greeter_pb2.HelloReply.FromString(reply).pod.encode()
+    else:
+        method = {"method": LOAD}
+    return [channels[number % asked.channels].unary_unary(**method) for number in range(asked.callers)]
+
+
 def policy(asked: argparse.Namespace) -> drain.ClientPolicy:
     return drain.ClientPolicy(retry=drain.RetryPolicy() if asked.retry else None)
 
@@ -87,8 +100,7 @@ def call_sync(asked: argparse.Namespace, books: Books) -> None:
         channels = [drain.insecure_channel(asked.target, policy=policy(asked)) for _ in range(asked.channels)]
     else:
         channels = [grpc.insecure_channel(asked.target, options=options(asked)) for _ in range(asked.channels)]
-    stubs = [channels[number % asked.channels].unary_unary(METHOD) for number in range(asked.callers)]
-    threads = [threading.Thread(target=go_on, args=(stub,)) for stub in stubs]
+    threads = [threading.Thread(target=go_on, args=(stub,)) for stub in stubs(asked, channels)]
     for each in threads:
         each.start()
     while not end.wait(EVERY):
@@ -121,9 +133,8 @@ async def call_aio(asked: argparse.Namespace, books: Books) -> None:
         channels = [drain.aio.insecure_channel(asked.target, policy=policy(asked)) for _ in range(asked.channels)]
     else:
         channels = [grpc.aio.insecure_channel(asked.target, options=options(asked)) for _ in range(asked.channels)]
-    stubs = [channels[number % asked.channels].unary_unary(METHOD) for number in range(asked.callers)]
     telling = asyncio.create_task(tell())
-    await asyncio.gather(*(go_on(stub) for stub in stubs))
+    await asyncio.gather(*(go_on(stub) for stub in stubs(asked, channels)))
     telling.cancel()
     for channel in channels:
         await channel.close()
@@ -138,6 +149,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=8)
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.03, help="seconds between one caller's calls")
+    parser.add_argument("--greeter", action="store_true", help="call examples.greeter's server")
     parser.add_argument("--retry", action="store_true", help="for drain's channels")
     asked = parser.parse_args()
     books = Books()
