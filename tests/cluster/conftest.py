@@ -3,7 +3,7 @@
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.cluster._node import cluster as made_here
 from tests.cluster._node import images
 from tests.cluster._node.kubectl import Kubectl
 from tests.cluster._scene import manifests
-from tests.cluster._scene.scene import Scene
+from tests.cluster._scene.scene import Scene, both_flavours
 
 _HERE = Path(__file__).parent
 _ready: dict[str, Any] = {}
@@ -69,9 +69,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[made_here.Cluster]:
         pytest.fail(f"tests/cluster needs a real Kubernetes node: {_missing[0]}", pytrace=False)
     made = made_here.Cluster(_ready["programs"]).start(_say)
     try:
-        loaded: Mapping[str, Path] = _ready["images"]
-        for name, archive in loaded.items():
-            made.load(name, archive)
+        for name in (images.GREETER_SHELLLESS, images.LOAD):
+            made.load(name, _ready["images"][name])
         yield made
     finally:
         made.stop()
@@ -104,15 +103,12 @@ def helm_program() -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scene(kubectl: Kubectl, image: str) -> Iterator[Scene]:
-    """Servers of both flavours, and their callers, for all tests that disturb them."""
-    made = Scene(kubectl.within(f"drain-{uuid.uuid4().hex[:6]}"), image)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
+    """Servers of both flavours, and their callers, for all tests of a module that disturb them."""
+    made = both_flavours(kubectl.within(f"drain-{uuid.uuid4().hex[:6]}"), image)
+    yield made
+    made.close()
 
 
 @pytest.fixture

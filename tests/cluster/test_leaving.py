@@ -5,7 +5,6 @@ Servers of both flavours are under load of both kinds of callers all the time; e
 
 import json
 import signal
-import subprocess
 import time
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from tests.cluster._node.cluster import Cluster
 from tests.cluster._node.kubectl import Kubectl
 from tests.cluster._scene.books import parsed, read
-from tests.cluster._scene.endings import gone
+from tests.cluster._scene.endings import followed, gone
 from tests.cluster._scene.scene import FLAVOURS, Scene
 from tests.integration._servers.waiting import until
 
@@ -154,7 +153,7 @@ def test_api_server_restart_during_a_rollout(scene: Scene, cluster: Cluster) -> 
 def test_rollout_of_the_clients(scene: Scene) -> None:
     """Clients that leave take their answers with them: no call of theirs fails, and servers that nobody calls any more stay calm."""
     before = {each: scene.pods(each)[0] for each in scene.callers}
-    following = {each: _followed(scene.kubectl, pod) for each, pod in before.items()}
+    following = {each: followed(scene.kubectl, pod) for each, pod in before.items()}
     with scene.watched() as seen:
         scene.restart(*scene.callers)
     for name, follower in following.items():
@@ -182,7 +181,7 @@ def test_the_image_has_no_shell(scene: Scene) -> None:
 def test_the_report_says_what_the_cluster_said(scene: Scene) -> None:
     """The pod's log ends with the drain's report: announcing waited for the endpoint to leave."""
     pod = scene.pods("aio")[0]
-    follower = _followed(scene.kubectl, pod)
+    follower = followed(scene.kubectl, pod)
     scene.kubectl("delete", "pod", pod, "--wait=false")
     text, _ = follower.communicate(timeout=BOUND)
     assert "drained in" in text, text[-2000:]
@@ -218,7 +217,3 @@ def _signal(cluster: Cluster, kubectl: Kubectl, pod: str, program: str) -> bool:
     identity = status["containerID"].rpartition("/")[2]
     node = cluster.nodes["node1"]
     return node.kill(identity, program, signal.SIGKILL)
-
-
-def _followed(kubectl: Kubectl, pod: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(kubectl.command("logs", "--follow", pod), stdout=subprocess.PIPE, text=True)

@@ -30,17 +30,16 @@ def ready(say: Say) -> dict[str, Path]:
     """The images of the tests (name -> archive), built now where that is due. Raises PartMissingError."""
     room = cache("images")
     with locked(room / "lock", "images", say):
-        sources = [ROOT / each for each in ("examples", "drain", "pyproject.toml", "README.md", "LICENSE")]
+        sources = [ROOT / each for each in ("examples", "drain", "pyproject.toml")]  # what decides how it runs
         digest = _digest([*sources, Path(__file__)])
         greeter, shellless = room / f"greeter-{digest}.tar", room / f"greeter-without-shell-{digest}.tar"
         load = room / f"load-{_digest([*sources, Path(__file__), PROGRAMS])}.tar"
-        if missing := not (greeter.exists() and shellless.exists()):
+        if not (greeter.exists() and shellless.exists()):
             _base(say)
             _dockerfile(GREETER, BASE, greeter, say)
             _dockerfile(GREETER_SHELLLESS, SHELLLESS, shellless, say)
-        if missing or not load.exists():
-            if not _has(GREETER_SHELLLESS):
-                _buildah("pull", f"oci-archive:{shellless}")
+        if not load.exists():
+            _buildah("pull", f"oci-archive:{shellless}")  # the storage may have another day's by that name
             made = _buildah("from", "--pull-never", GREETER_SHELLLESS).strip()
             _buildah("copy", made, str(PROGRAMS), "/app/programs")
             _commit(made, LOAD, load)

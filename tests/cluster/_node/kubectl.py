@@ -18,14 +18,14 @@ class Kubectl:
 
     def __init__(self, program: Path, kubeconfig: Path, namespace: str | None = None) -> None:
         self._start = [str(program), f"--kubeconfig={kubeconfig}"]
-        self._program, self._kubeconfig = program, kubeconfig
+        self._program, self.kubeconfig = program, kubeconfig
         self.namespace = namespace
         if namespace is not None:
             self._start.append(f"--namespace={namespace}")
 
     def within(self, namespace: str | None) -> "Kubectl":
         """The same, in that namespace."""
-        return Kubectl(self._program, self._kubeconfig, namespace)
+        return Kubectl(self._program, self.kubeconfig, namespace)
 
     def command(self, *arguments: str) -> list[str]:
         """For who runs it himself."""

@@ -59,7 +59,8 @@ class Node:
 
     def load(self, archive: Path) -> None:
         """An image, from an OCI archive."""
-        self.ctr("images", "import", "--no-unpack", str(archive))
+        # Unpacked now: pods that start at once would each do it for themselves, and take a minute.
+        self.ctr("images", "import", str(archive))
 
     def ctr(self, *arguments: str) -> str:
         """containerd's own client, in the namespace of Kubernetes."""

@@ -89,3 +89,8 @@ def gone(kubectl: Kubectl, names: set[str], within: float = 60.0) -> float:
 
     until(none_left, within, every=0.3)
     return time.monotonic() - began
+
+
+def followed(kubectl: Kubectl, pod: str) -> "subprocess.Popen[str]":
+    """Its log from its beginning to its end, on stdout."""
+    return subprocess.Popen(kubectl.command("logs", "--follow", pod), stdout=subprocess.PIPE, text=True)
