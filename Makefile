@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint types unit integration versions kube bench clean help
+.PHONY: demo test check lint types unit integration versions helm proxies kube test-cluster bench compare clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,12 +44,27 @@ kube: $(STAMP)  ## a real Kubernetes API server, as root; builds it the first ti
 	$(BIN)/python -m tests.kube
 	$(BIN)/python -m pytest -q tests/kube
 
+helm: $(STAMP)  ## the charts, with a real helm
+	$(BIN)/python -m pytest -q tests/helm
+
+proxies: $(STAMP)  ## behind a real Envoy, HAProxy, Traefik, nginx
+	$(BIN)/python -m pytest -q tests/proxies
+
+test-cluster: $(STAMP)  ## a real Kubernetes node on this machine, as root; or yours: KUBECONFIG=... IMAGE=... make test-cluster
+	$(BIN)/python -m pytest -q tests/cluster $(if $(KUBECONFIG),--kubeconfig=$(KUBECONFIG) --image=$(IMAGE))
+
+# Most tests wait more than they work, so several run at once; not those that share one machine-wide thing, or count calls under load.
 test: lint types  ## everything
 	$(BIN)/python -m tests.kube
-	$(BIN)/python -m pytest tests/unit tests/integration tests/versions tests/kube
+	$(BIN)/python -m tests.cluster
+	$(BIN)/python -m pytest -n 4 --dist loadfile tests/unit tests/integration tests/helm tests/versions
+	$(BIN)/python -m pytest tests/proxies tests/kube tests/cluster
 
 bench: $(STAMP)  ## the measures of README, by hand; an hour, or ARGS=--quick
 	$(BIN)/python -m tests.bench $(ARGS)
+
+compare: $(STAMP)  ## every known way side by side in a real cluster, as root, by hand; two hours, or ARGS=--quick
+	$(BIN)/python -m tests.bench.compare $(ARGS)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis drain-demo.html

@@ -153,14 +153,15 @@ def test_api_server_restart_during_a_rollout(scene: Scene, cluster: Cluster) -> 
 def test_rollout_of_the_clients(scene: Scene) -> None:
     """Clients that leave take their answers with them: no call of theirs fails, and servers that nobody calls any more stay calm."""
     before = {each: scene.pods(each)[0] for each in scene.callers}
+    failed = {each: read(scene.kubectl, each).failed for each in scene.callers}
     following = {each: followed(scene.kubectl, pod) for each, pod in before.items()}
     with scene.watched() as seen:
         scene.restart(*scene.callers)
     for name, follower in following.items():
         text, _ = follower.communicate(timeout=BOUND)
-        last = json.loads(text.splitlines()[-1])
-        assert last.get("final") is True, f"{name} was cut: {text[-300:]}"
-        assert parsed(text.splitlines()[-1]).failed == json.loads(text.splitlines()[0])["failed"], text[-1000:]
+        last = text.splitlines()[-1]
+        assert json.loads(last).get("final") is True, f"{name} was cut: {last[-300:]}"
+        assert parsed(last).failed == failed[name], last[-1000:]
     seen.assert_good_endings(0)
     for each in scene.callers:
         books = read(scene.kubectl, each)

@@ -31,10 +31,17 @@ DEBIAN = {
 }
 
 
+def impossible() -> str:
+    """Why this machine can never be a node; empty: it can."""
+    if os.geteuid() == 0 and Path("/proc/self/ns/net").exists():
+        return ""
+    return "a Kubernetes node needs Linux and root; KUBECONFIG=... IMAGE=... make test-cluster runs them in a cluster of yours"
+
+
 def parts(say: Say) -> Mapping[str, Path]:
     """The programs that a cluster needs, made now where they are missing. Raises PartMissingError."""
-    if os.geteuid() != 0 or not Path("/proc/self/ns/net").exists():
-        raise PartMissingError("a Kubernetes node needs Linux and root; KUBECONFIG=... make test-cluster uses yours")
+    if why := impossible():
+        raise PartMissingError(why)
     found = debian.ready(DEBIAN, say)
     if not (places.PLUGINS / "ptp").exists():
         debian.install(["containernetworking-plugins"], say)

@@ -20,6 +20,7 @@ SHELLLESS = "localhost/grpc-drain-base-without-shell:1"
 GREETER = "localhost/grpc-drain-greeter:test"
 GREETER_SHELLLESS = "localhost/grpc-drain-greeter:without-shell"
 LOAD = "localhost/grpc-drain-load:test"
+LOADED = (GREETER_SHELLLESS, LOAD)  # what a node needs: the other one differs by its shell alone
 SUITE = "bookworm"
 SHELLS = ("bin/sh", "bin/bash", "bin/dash", "bin/rbash")
 DRIVER = "overlay"
