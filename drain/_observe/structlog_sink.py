@@ -17,6 +17,8 @@ _LEVEL = {
     events.PeersCut: "warning",
     events.FallbackTaken: "warning",
     events.OptionOverridden: "warning",
+    events.WatchFailed: "warning",  # once for each reason: what is followed is not followed now
+    events.UpdateRefused: "error",
 }
 _QUIET = frozenset({"at"})
 
