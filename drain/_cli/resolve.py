@@ -5,6 +5,7 @@ from being resolved is told in one sentence.
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -66,6 +67,7 @@ def command(
 
     Exit code 0: there are endpoints to call; 1: there is none; 2: TARGET or an option is wrong; 3: TARGET cannot be resolved.
     """
+    logging.getLogger("drain").addHandler(logging.NullHandler())  # what it would say on stderr is shown here already
     show = _show_json if as_json else _show_table
     try:
         policy = ClientPolicy(**{name: value for name, value in wanted.items() if value}).overridden_by(os.environ)

@@ -9,6 +9,7 @@ import grpc
 import pytest
 import urllib3
 
+from tests._parts.kubernetes import KUBERNETES
 from tests.integration._servers.waiting import until
 from tests.kube._cluster.addresses import Addresses
 from tests.kube._cluster.api import Api, ApiError
@@ -16,7 +17,6 @@ from tests.kube._cluster.backends import WHO, Backends
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.faults import Answer, Cut, Gone, Silent
 from tests.kube._cluster.namespace import Namespace, Slice
-from tests._parts.kubernetes import KUBERNETES
 from tests.kube._cluster.proxy import Proxy
 
 

@@ -12,7 +12,7 @@ import json
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import grpc
@@ -21,7 +21,7 @@ import drain.aio
 
 LOAD, GREETER = "/drain.load.Load/Call", "/examples.greeter.v1.Greeter/SayHello"
 EVERY = 0.5  # seconds between lines
-TOLD = 20  # failures that are told one by one
+TOLD = 20  # failures that are told one by one: the last ones
 DEADLINE = 15.0
 
 
@@ -33,7 +33,7 @@ class Books:
         self._pods: Counter[str] = Counter()
         self._first: dict[str, float] = {}
         self._failed: Counter[str] = Counter()
-        self._told: list[dict[str, object]] = []
+        self._told: deque[dict[str, object]] = deque(maxlen=TOLD)
         self._slowest = 0.0
 
     def answered(self, pod: bytes, took: float) -> None:
@@ -48,8 +48,7 @@ class Books:
         """One that did not."""
         with self._lock:
             self._failed[error.code().name] += 1
-            if len(self._told) < TOLD:
-                self._told.append({"at": time.time(), "code": error.code().name, "details": error.details()[:300]})
+            self._told.append({"at": time.time(), "code": error.code().name, "details": error.details()[:300]})
 
     def line(self, **more: object) -> str:
         """As JSON. `first` are times of day, in seconds."""
@@ -57,7 +56,7 @@ class Books:
             calls, failed = self._pods.total(), self._failed.total()
             found = {
                 "at": time.time(), "calls": calls + failed, "failed": failed, "codes": self._failed, "pods": self._pods,
-                "first": self._first, "told": self._told, "slowest": self._slowest, **more,
+                "first": self._first, "told": list(self._told), "slowest": self._slowest, **more,
             }  # fmt: skip
             return json.dumps(found)
 

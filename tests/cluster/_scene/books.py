@@ -11,6 +11,7 @@ from tests.cluster._node.kubectl import Kubectl
 class Books:
     """One caller's, since it began. Times are seconds of the day's clock."""
 
+    at: float
     calls: int
     failed: int
     pods: Mapping[str, int]
@@ -21,11 +22,12 @@ class Books:
         """The part that was not in `before`."""
         pods = {each: count - before.pods.get(each, 0) for each, count in self.pods.items()}
         return Books(
+            self.at,
             self.calls - before.calls,
             self.failed - before.failed,
             {each: count for each, count in pods.items() if count},
             {each: at for each, at in self.first.items() if each not in before.first},
-            self.told[len(before.told) :],
+            tuple(each for each in self.told if float(str(each["at"])) > before.at),
         )
 
     @property
@@ -44,4 +46,4 @@ def read(kubectl: Kubectl, name: str) -> Books:
 def parsed(line: str) -> Books:
     """One line of `programs.call`."""
     found = json.loads(line)
-    return Books(found["calls"], found["failed"], found["pods"], found["first"], tuple(found["told"]))
+    return Books(found["at"], found["calls"], found["failed"], found["pods"], found["first"], tuple(found["told"]))

@@ -71,7 +71,7 @@ class Scene:
         self.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=90s", bound=START_BOUND)
         for each in self.servers:
             self.rolled_out(each)
-        until(self._all_call, START_BOUND, every=0.5)
+        until(self._all_are_answered, START_BOUND, every=0.1)
 
     def caller(self, name: str, kind: str, flavour: str, target: str, *more: str) -> manifests.Object:
         """Unaware clients have several connections: one pod each, while that one lives."""
@@ -127,11 +127,15 @@ class Scene:
         for each in self.servers:
             self.rolled_out(each)
 
-    def _all_call(self) -> bool:
+    def _all_are_answered(self) -> bool:
+        """For a while: what failed before there was a server is not of interest, and a channel in its back-off goes on failing."""
         try:
-            return all(read(self.kubectl, each).calls > FEW for each in self.callers)
+            before = {each: read(self.kubectl, each) for each in self.callers}
+            time.sleep(2 * LULL)
+            lately = [read(self.kubectl, name).since(books) for name, books in before.items()]
         except (KubectlError, AssertionError, json.JSONDecodeError):
             return False
+        return all(each.calls > FEW and not each.failed for each in lately)
 
     def _events(self) -> Mapping[str, str]:
         return {each["metadata"]["uid"]: each["reason"] for each in self.kubectl.items("events")}
