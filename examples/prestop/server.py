@@ -16,13 +16,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from examples.greeter import greeter_pb2, greeter_pb2_grpc
 
 GRACE = 10.0
+POD = os.environ.get("POD_NAME") or socket.gethostname()
 
 
 class Greeter(greeter_pb2_grpc.GreeterServicer):
     """Says hello."""
 
     def SayHello(self, request: greeter_pb2.HelloRequest, context: grpc.ServicerContext) -> greeter_pb2.HelloReply:
-        return greeter_pb2.HelloReply(message=f"Hello, {request.name}!", pod=socket.gethostname())
+        return greeter_pb2.HelloReply(message=f"Hello, {request.name}!", pod=POD)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from tests.bench import (
     observation,
     percall,
     prestop,
+    proxies,
     requests,
     restarts,
     rotations,
@@ -57,6 +58,7 @@ BENCHES: dict[str, Bench] = {
     "standalone": standalone.measure,
     "scale": scale.measure,
     "workers": workers.measure,
+    "proxies": proxies.measure,
 }
 
 

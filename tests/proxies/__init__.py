@@ -1,0 +1,1 @@
+"""The examples' proxies, for real: servers that leave behind them."""
