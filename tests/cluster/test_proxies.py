@@ -1,0 +1,122 @@
+"""The greeter of examples/manifests behind Envoy, HAProxy (a headless Service's DNS) and Traefik (an Ingress), all three at once: no call fails
+while it is rolled over. Their clients know nothing of drain, and retry nothing.
+"""
+
+import sys
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+
+from examples.processes import free_address
+from tests._parts import proxies
+from tests._parts.making import PartMissingError
+from tests.cluster._node import places
+from tests.cluster._node.cluster import Cluster
+from tests.cluster._node.kubectl import Kubectl
+from tests.cluster._scene import manifests
+from tests.cluster._scene.scene import Scene
+from tests.cluster.test_examples import renamed
+from tests.integration._servers.waiting import until
+from tests.proxies._fronts import EXAMPLES, Backends, Envoy, Front, HAProxy, Name, Traefik
+from tests.proxies._load import Load
+
+MANIFESTS = EXAMPLES.parent / "manifests"
+ENOUGH = 20
+BOUND = 60.0
+READS = {"apiGroups": [""], "resources": ["services", "secrets"], "verbs": ["get", "list", "watch"]}
+INGRESSES = {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["get", "list", "watch"]}
+SLICES = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
+
+pytestmark = pytest.mark.own_node  # they run on the node, and reach pods and DNS from there
+
+
+class TraefikIngress(Traefik):
+    """With its Kubernetes provider, in one namespace. `token`: of its ServiceAccount."""
+
+    def __init__(
+        self, programs: Mapping[str, Path], folder: Path, port: int, cluster: Cluster, namespace: str, token: str
+    ) -> None:
+        self._cluster, self._namespace, self._token = cluster, namespace, token
+        super().__init__(programs, folder, port, [])
+
+    def configured(self, backends: Backends) -> tuple[list[str], dict[str, str]]:
+        path = self._folder / "traefik.yml"
+        found = yaml.safe_load(path.read_text())
+        found["entryPoints"]["grpc"]["address"] = self.address
+        found["providers"] = {
+            "file": {"filename": "dynamic/retry.yml"},
+            "kubernetesIngress": {
+                "endpoint": self._cluster.url,
+                "token": self._token,
+                "certAuthFilePath": str(self._cluster.pki.authority),
+                "namespaces": [self._namespace],
+                "disableClusterScopeResources": True,
+            },
+        }
+        path.write_text(yaml.safe_dump(found))
+        path.chmod(0o600)
+        return ["--configfile=traefik.yml"], {}
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, Path]:
+    try:
+        return proxies.ready(lambda line: print(line, file=sys.stderr, flush=True))
+    except PartMissingError as error:
+        pytest.fail(f"needs Envoy, HAProxy and Traefik: {error}", pytrace=False)
+
+
+def test_rolling_restarts(
+    cluster: Cluster, kubectl: Kubectl, image: str, programs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of synchronous servers, to asyncio ones, and of these."""
+    place = kubectl.within(f"drain-{uuid.uuid4().hex[:6]}")
+    scene = Scene(place, image, ("greeter",), ())
+    with ExitStack() as ended:
+        ended.callback(scene.close)
+        greeter = renamed((MANIFESTS / "server.yaml").read_text(), image)
+        ingress = list(yaml.safe_load_all((EXAMPLES / "traefik" / "ingress.yaml").read_text()))
+        scene.put(*greeter, *ingress, *manifests.account("traefik", READS, INGRESSES, SLICES))
+        token = place("create", "token", "traefik").strip()
+        headless = Name(f"greeter-headless.{place.namespace}.svc.{places.DOMAIN}", 50051, f"{places.CONTROL}:53")
+        fronts: list[Front] = []
+        for kind in (Envoy, HAProxy):
+            fronts.append(kind(programs, tmp_path / kind.name, _port(), headless))
+            ended.callback(fronts[-1].stop)
+        fronts.append(TraefikIngress(programs, tmp_path / "traefik", _port(), cluster, str(place.namespace), token))
+        ended.callback(fronts[-1].stop)
+        loads = {}
+        for front in fronts:
+            until(front.answers, BOUND, every=0.2)
+            loads[front.name] = load = Load(front.address)
+            ended.callback(load.stop)
+        _all_are_used(scene, loads)
+        with scene.watched() as seen:
+            scene.restart("greeter")
+            _all_are_used(scene, loads)
+            asyncio = {"name": "greeter", "args": ["examples.greeter.aio_server"]}
+            patch = yaml.safe_dump({"spec": {"template": {"spec": {"containers": [asyncio]}}}})
+            place("patch", "deployment", "greeter", "--patch", patch)
+            scene.rolled_out("greeter")
+            _all_are_used(scene, loads)
+            scene.restart("greeter")
+            _all_are_used(scene, loads)
+    lost = {name: (load.failed[:3], load.answered.total()) for name, load in loads.items() if load.failed}
+    assert not lost, f"failed, the first ones, of answered: {lost}; {[each.log for each in fronts]}"
+    seen.assert_good_endings(3 * 3)
+
+
+def _all_are_used(scene: Scene, loads: Mapping[str, Load]) -> None:
+    """Each proxy has found each pod."""
+    for pod in scene.pods("greeter"):
+        for name, load in loads.items():
+            until(lambda load=load, pod=pod: load.count(pod) > ENOUGH, BOUND, every=0.1)  # type: ignore[misc]
+            assert load.answered, name
+
+
+def _port() -> int:
+    return int(free_address().rpartition(":")[2])
