@@ -17,49 +17,18 @@ from tests._parts.making import PartMissingError
 from tests.cluster._node import places
 from tests.cluster._node.cluster import Cluster
 from tests.cluster._node.kubectl import Kubectl
-from tests.cluster._scene import manifests
+from tests.cluster._scene import ingress
 from tests.cluster._scene.scene import Scene
 from tests.cluster.test_examples import renamed
 from tests.integration._servers.waiting import until
-from tests.proxies._fronts import EXAMPLES, FRONTS, Backends, Front, Name, Traefik
+from tests.proxies._fronts import EXAMPLES, FRONTS, Front, Name
 from tests.proxies._load import Load
 
 MANIFESTS = EXAMPLES.parent / "manifests"
 ENOUGH = 20
 BOUND = 60.0
-READS = {"apiGroups": [""], "resources": ["services", "secrets"], "verbs": ["get", "list", "watch"]}
-INGRESSES = {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["get", "list", "watch"]}
-SLICES = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
 
 pytestmark = pytest.mark.own_node  # they run on the node, and reach pods and DNS from there
-
-
-class TraefikIngress(Traefik):
-    """With its Kubernetes provider, in one namespace. `token`: of its ServiceAccount."""
-
-    def __init__(
-        self, programs: Mapping[str, Path], folder: Path, port: int, cluster: Cluster, namespace: str, token: str
-    ) -> None:
-        self._cluster, self._namespace, self._token = cluster, namespace, token
-        super().__init__(programs, folder, port, [])
-
-    def configured(self, backends: Backends) -> tuple[list[str], dict[str, str]]:
-        path = self._folder / "traefik.yml"
-        found = yaml.safe_load(path.read_text())
-        found["entryPoints"]["grpc"]["address"] = self.address
-        found["providers"] = {
-            "file": {"filename": "dynamic/retry.yml"},
-            "kubernetesIngress": {
-                "endpoint": self._cluster.url,
-                "token": self._token,
-                "certAuthFilePath": str(self._cluster.pki.authority),
-                "namespaces": [self._namespace],
-                "disableClusterScopeResources": True,
-            },
-        }
-        path.write_text(yaml.safe_dump(found))
-        path.chmod(0o600)
-        return ["--configfile=traefik.yml"], {}
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +53,16 @@ def test_rolling_restarts(
     with ExitStack() as ended:
         ended.callback(scene.close)
         greeter = renamed((MANIFESTS / "server.yaml").read_text(), image)
-        ingress = list(yaml.safe_load_all((EXAMPLES / "traefik" / "ingress.yaml").read_text()))
-        scene.put(*greeter, *ingress, *manifests.account("traefik", READS, INGRESSES, SLICES))
+        scene.put(*greeter, *ingress.objects("greeter"))
         token = place("create", "token", "traefik").strip()
         headless = Name(f"greeter-headless.{place.namespace}.svc.{places.DOMAIN}", 50051, f"{places.CONTROL}:53")
         fronts: list[Front] = []
         loads: dict[str, Load] = {}
         for name in ("envoy", "haproxy", "traefik"):
             if name == "traefik":
-                front: Front = TraefikIngress(programs, tmp_path / name, _port(), cluster, str(place.namespace), token)
+                front: Front = ingress.TraefikIngress(
+                    programs, tmp_path / name, _port(), cluster, str(place.namespace), token
+                )
             else:
                 front = FRONTS[name](programs, tmp_path / name, _port(), headless)
             fronts.append(front)

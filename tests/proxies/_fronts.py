@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +30,12 @@ Backends = Sequence[str] | Name
 
 
 class Front:
-    """A running proxy, ended by `stop`. `folder` becomes its own; it listens on 127.0.0.1:`port`."""
+    """A running proxy, ended by `stop`. `folder` becomes its own; it listens on `host`:`port`."""
 
-    def __init__(self, programs: Mapping[str, Path], folder: Path, port: int, backends: Backends) -> None:
-        self.address = f"127.0.0.1:{port}"
+    def __init__(
+        self, programs: Mapping[str, Path], folder: Path, port: int, backends: Backends, host: str = "127.0.0.1"
+    ) -> None:
+        self.address = f"{host}:{port}"
         self._program, self._folder, self._port = programs[self.name], folder, port
         shutil.copytree(EXAMPLES / self.name, folder, dirs_exist_ok=True)
         arguments, environment = self.configured(backends)
@@ -57,6 +60,13 @@ class Front:
             except grpc.RpcError:
                 return False
         return True
+
+    def listens(self) -> bool:
+        """Whether it has come up. Raises AssertionError if it has ended."""
+        assert self._process.poll() is None, f"{self.name} ended:\n{self.log}"
+        host, _, port = self.address.partition(":")
+        with socket.socket() as tried:
+            return tried.connect_ex((host, int(port))) == 0
 
     @property
     def pid(self) -> int:

@@ -9,6 +9,7 @@ import drain  # before grpc  # isort: skip
 import argparse
 import asyncio
 import json
+import math
 import signal
 import threading
 import time
@@ -21,6 +22,8 @@ import drain.aio
 
 LOAD, GREETER = "/drain.load.Load/Call", "/examples.greeter.v1.Greeter/SayHello"
 EVERY = 0.5  # seconds between lines
+ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
+STEP = 1.05  # from one bucket of latencies to the next
 TOLD = 20  # failures that are told one by one: the last ones
 DEADLINE = 15.0
 
@@ -35,6 +38,7 @@ class Books:
         self._failed: Counter[str] = Counter()
         self._told: deque[dict[str, object]] = deque(maxlen=TOLD)
         self._slowest = 0.0
+        self._latency: Counter[int] = Counter()  # bucket n: up to STEP ** n seconds
 
     def answered(self, pod: bytes, took: float) -> None:
         """A call that went well."""
@@ -43,6 +47,7 @@ class Books:
             self._pods[name] += 1
             self._first.setdefault(name, time.time())
             self._slowest = max(self._slowest, took)
+            self._latency[math.ceil(math.log(max(took, 1e-6), STEP))] += 1
 
     def failed(self, error: grpc.RpcError) -> None:
         """One that did not."""
@@ -56,14 +61,16 @@ class Books:
             calls, failed = self._pods.total(), self._failed.total()
             found = {
                 "at": time.time(), "calls": calls + failed, "failed": failed, "codes": self._failed, "pods": self._pods,
-                "first": self._first, "told": list(self._told), "slowest": self._slowest, **more,
+                "first": self._first, "told": list(self._told), "slowest": self._slowest, "latency": self._latency, **more,
             }  # fmt: skip
             return json.dumps(found)
 
 
 def options(asked: argparse.Namespace) -> list[tuple[str, Any]]:
     """Each channel has connections of its own; all else is as grpc has it."""
-    return [("grpc.use_local_subchannel_pool", 1)] if asked.kind == "plain" else []
+    if asked.kind == "drain":
+        return []
+    return [("grpc.use_local_subchannel_pool", 1), *([ROUND_ROBIN] if asked.round_robin else [])]
 
 
 def stubs(asked: argparse.Namespace, channels: list[Any]) -> list[Any]:
@@ -149,6 +156,9 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.03, help="seconds between one caller's calls")
     parser.add_argument("--greeter", action="store_true", help="call examples.greeter's server")
+    parser.add_argument(
+        "--round-robin", action="store_true", help="for plain channels: over all addresses of a dns:/// target"
+    )
     parser.add_argument("--retry", action="store_true", help="for drain's channels")
     asked = parser.parse_args()
     books = Books()

@@ -29,6 +29,10 @@ def handlers(call: Any) -> tuple[grpc.GenericRpcHandler, ...]:
     return (grpc.method_handlers_generic_handler(SERVICE, {METHOD: grpc.unary_unary_rpc_method_handler(call)}),)
 
 
+def policy(asked: argparse.Namespace) -> drain.DrainPolicy:
+    return drain.DrainPolicy(rebalance=drain.RebalancePolicy() if asked.rebalance else None)
+
+
 def serve_sync(asked: argparse.Namespace) -> None:
     def call(request: bytes, context: grpc.ServicerContext) -> bytes:
         time.sleep(asked.work)
@@ -36,7 +40,7 @@ def serve_sync(asked: argparse.Namespace) -> None:
 
     pool = futures.ThreadPoolExecutor(asked.threads)
     if asked.kind == "drain":
-        server = drain.server(pool, handlers=handlers(call))
+        server = drain.server(pool, handlers=handlers(call), policy=policy(asked))
         server.add_insecure_port(asked.address)
         print(server.run().text(), flush=True)
         return
@@ -57,7 +61,7 @@ async def serve_aio(asked: argparse.Namespace) -> None:
         return POD
 
     if asked.kind == "drain":
-        server = drain.aio.server(handlers=handlers(call))
+        server = drain.aio.server(handlers=handlers(call), policy=policy(asked))
         server.add_insecure_port(asked.address)
         print((await server.run()).text(), flush=True)
         return
@@ -81,6 +85,7 @@ def main() -> None:
     parser.add_argument("--work", type=float, default=0.01, help="seconds that a call takes")
     parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--max-connection-age", type=float, help="seconds, for plain servers")
+    parser.add_argument("--rebalance", action="store_true", help="for drain's servers")
     asked = parser.parse_args()
     age = asked.max_connection_age
     asked.options = [] if age is None else [("grpc.max_connection_age_ms", int(age * 1000))]

@@ -17,6 +17,7 @@ class Books:
     pods: Mapping[str, int]
     first: Mapping[str, float]
     told: tuple[Mapping[str, object], ...]
+    latency: Mapping[int, int]  # answers in bucket n: up to 1.05 ** n seconds
 
     def since(self, before: "Books") -> "Books":
         """The part that was not in `before`."""
@@ -28,6 +29,7 @@ class Books:
             {each: count for each, count in pods.items() if count},
             {each: at for each, at in self.first.items() if each not in before.first},
             tuple(each for each in self.told if float(str(each["at"])) > before.at),
+            {each: count - before.latency.get(each, 0) for each, count in self.latency.items()},
         )
 
     @property
@@ -46,4 +48,7 @@ def read(kubectl: Kubectl, name: str) -> Books:
 def parsed(line: str) -> Books:
     """One line of `programs.call`."""
     found = json.loads(line)
-    return Books(found["at"], found["calls"], found["failed"], found["pods"], found["first"], tuple(found["told"]))
+    latency = {int(bucket): count for bucket, count in found["latency"].items()}
+    return Books(
+        found["at"], found["calls"], found["failed"], found["pods"], found["first"], tuple(found["told"]), latency
+    )
