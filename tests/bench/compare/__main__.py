@@ -13,10 +13,13 @@ from pathlib import Path
 import grpc
 
 from tests._parts import kubernetes, proxies
-from tests._parts.making import PartMissingError
+from tests._parts.making import PartMissingError, cache
+from tests.bench import _peer
 from tests.bench.compare import table, trial
 from tests.bench.compare.ways import WAYS
 from tests.cluster._node import cluster, images
+
+GO = "localhost/grpc-drain-go-peer:test"
 
 
 def main() -> int:
@@ -32,7 +35,9 @@ def main() -> int:
         parser.error(f"--rows: no way is called {unknown[0]}")
     try:
         programs, archives, fronts = cluster.parts(_say), images.ready(_say), proxies.ready(_say)
-    except PartMissingError as error:
+        go = cache("images") / "go-peer.tar"
+        images.image(GO, _peer.binary(), go)
+    except (PartMissingError, RuntimeError) as error:
         print(f"tests.bench.compare: {error}", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -42,11 +47,13 @@ def main() -> int:
     try:
         for image in images.LOADED:
             made.load(image, archives[image])
+        made.load(GO, go)
         for number in range(rounds):
             for name in names:
                 began = time.monotonic()
                 _say(f"round {number + 1} of {rounds}: {WAYS[name].title}")
-                trials[name].append(trial.run(WAYS[name], made, images.LOAD, fronts, _say))
+                image = GO if WAYS[name].go else images.LOAD
+                trials[name].append(trial.run(WAYS[name], made, image, fronts, _say))
                 found = trials[name][-1]
                 _say(f"  {found.broke or found.lost} ({time.monotonic() - began:.0f} s)")
                 _write(asked, trials, rounds)

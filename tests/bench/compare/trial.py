@@ -135,7 +135,7 @@ def _kill(trial: Trial, scene: Scene, cluster: Cluster, front: Front | None) -> 
         pod = scene.pods(APP)[0]
         (container,) = scene.kubectl.get("pod", pod)["status"]["containerStatuses"]
         node = cluster.nodes["node1"]
-        assert node.kill(container["containerID"].rpartition("/")[2], "programs.serve", signal.SIGKILL)
+        assert node.kill(container["containerID"].rpartition("/")[2], "serve", signal.SIGKILL)
         until(
             lambda: scene.kubectl.get("pod", pod)["status"]["containerStatuses"][0]["restartCount"] == 1,
             BOUND,

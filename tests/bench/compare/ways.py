@@ -21,7 +21,7 @@ class Way:
     Args:
         title: for people. advice: whose configuration it is. server: "plain" or "drain" (`programs.serve`), with `arguments`.
         prestop: the container's preStop handler; None: there is none. client: "plain" or "drain" (`programs.call`), with
-            `options`. target: for clients; empty: the proxy's address. front: a proxy of examples/proxies; empty: there is none.
+            `options`; both are Go programs (tests/bench/go/pod.go) if `go`. target: for clients; empty: the proxy's address. front: a proxy of examples/proxies; empty: there is none.
     """
 
     title: str
@@ -33,6 +33,7 @@ class Way:
     options: tuple[str, ...] = ()
     target: str = f"{APP}:{PORT}"
     front: str = ""
+    go: bool = False
 
 
 _ROUND_ROBIN = ("--round-robin",)
@@ -54,6 +55,9 @@ WAYS: dict[str, Way] = {
     "envoy": Way("Envoy in front, preStop sleep 15", "examples/proxies/envoy", prestop=SLEEP_15, target="", front="envoy"),
     "haproxy": Way("HAProxy in front, preStop sleep 15", "examples/proxies/haproxy", prestop=SLEEP_15, target="", front="haproxy"),
     "traefik": Way("Traefik in front, preStop sleep 15", "examples/proxies/traefik", prestop=SLEEP_15, target="", front="traefik"),
+    "kuberesolver": Way(
+        "grpc-go, kuberesolver, GracefulStop", "kuberesolver's README", target=f"kubernetes:///{APP}:{PORT}", go=True
+    ),
     "client": Way(
         "drain, client only (preStop sleep 15)", "README", prestop=SLEEP_15, client="drain", target=f"kubernetes:///{APP}:{PORT}"
     ),
@@ -67,7 +71,8 @@ WAYS: dict[str, Way] = {
 
 def servers(way: Way, image: str) -> list[manifests.Object]:
     """Accounts, Services, Deployment."""
-    made = manifests.server(APP, image, "programs.serve", way.server, "sync", *way.arguments)
+    program = ("pod-serve",) if way.go else ("programs.serve", way.server, "sync")
+    made = manifests.server(APP, image, *program, *way.arguments)
     if way.prestop is not None:
         made["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = {"preStop": way.prestop}
     return [
@@ -81,4 +86,9 @@ def servers(way: Way, image: str) -> list[manifests.Object]:
 def callers(way: Way, target: str, caller: Callable[..., manifests.Object]) -> list[manifests.Object]:
     """One pod of each flavour. `caller`: as `Scene.caller`."""
     more = (f"--callers={CALLERS}", "--pause=0.02", *way.options)
-    return [caller(flavour, way.client, flavour, target, *more) for flavour in ("sync", "aio")]
+    made = [caller(flavour, way.client, flavour, target, *more) for flavour in ("sync", "aio")]
+    if way.go:
+        for each in made:
+            (container,) = each["spec"]["template"]["spec"]["containers"]
+            container["args"] = ["pod-call", f"--callers={CALLERS}", "--pause=20ms", target]
+    return made

@@ -3,6 +3,7 @@
 //	peer serve 198.18.1.1:50051 ...             servers that note who came, and when
 //	peer call --target kubernetes:///svc.ns:50051 --api https://127.0.0.1:6443 --ca FILE --token FILE
 //	peer forward --to 127.0.0.1:6443 --delay 1ms
+//	peer pod-serve, peer pod-call kubernetes:///svc:50051     in pods, for `make compare`; these write books, and take no orders
 //
 // It prints JSON lines and takes orders from stdin, as the Python processes of the bench do; the end of stdin ends it. All times
 // are seconds of CLOCK_MONOTONIC, which is what Python's time.monotonic() reads: they can be compared between processes.
@@ -81,9 +82,11 @@ func (raw) Unmarshal(data []byte, message any) error {
 func (raw) Name() string { return "raw" }
 
 func main() {
-	parts := map[string]func([]string){"serve": serve, "call": call, "forward": forward}
+	parts := map[string]func([]string){
+		"serve": serve, "call": call, "forward": forward, "pod-serve": podServe, "pod-call": podCall,
+	}
 	if len(os.Args) < 2 || parts[os.Args[1]] == nil {
-		fail(fmt.Errorf("usage: peer serve | call | forward"))
+		fail(fmt.Errorf("usage: peer serve | call | forward | pod-serve | pod-call"))
 	}
 	parts[os.Args[1]](os.Args[2:])
 }

@@ -61,7 +61,7 @@ def image(name: str, program: Path, archive: Path) -> None:
     """An image of one static program."""
     container = _buildah("from", "scratch").strip()
     _buildah("copy", container, str(program), f"/{program.name}")
-    _buildah("config", "--entrypoint", f'["/{program.name}"]', container)
+    _buildah("config", "--user=65532:65532", "--entrypoint", f'["/{program.name}"]', container)
     _commit(container, name, archive)
 
 

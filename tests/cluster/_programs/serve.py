@@ -46,7 +46,8 @@ def serve_sync(asked: argparse.Namespace) -> None:
         return
     plain = grpc.server(pool, handlers=handlers(call), options=asked.options)
     health_pb2_grpc.add_HealthServicer_to_server(healthy := health.HealthServicer(), plain)
-    healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    for name in ("", "liveness"):
+        healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     plain.add_insecure_port(asked.address)
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
@@ -67,7 +68,8 @@ async def serve_aio(asked: argparse.Namespace) -> None:
         return
     plain = grpc.aio.server(handlers=handlers(call), options=asked.options)
     health_pb2_grpc.add_HealthServicer_to_server(healthy := health.aio.HealthServicer(), plain)
-    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    for name in ("", "liveness"):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     plain.add_insecure_port(asked.address)
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
