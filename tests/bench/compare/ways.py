@@ -40,6 +40,7 @@ _ROUND_ROBIN = ("--round-robin",)
 WAYS: dict[str, Way] = {
     "clusterip": Way("ClusterIP, server.stop(10)", "what grpc's own examples do"),
     "sleep": Way("ClusterIP, preStop sleep 15", "what Kubernetes' users advise each other", prestop=SLEEP_15),
+    "sleep-5": Way("ClusterIP, preStop sleep 5", "the same, in a hurry", prestop=SLEEP_5),
     "headless": Way(
         "headless, dns:///, round_robin, preStop sleep 15", "gRPC's and Kubernetes' blogs",
         prestop=SLEEP_15, target=HEADLESS, options=_ROUND_ROBIN,

@@ -54,7 +54,7 @@ class Endings:
             )  # fmt: skip
             with self._process as process:
                 assert process.stdout is not None
-                for pod in _objects(process.stdout):
+                for pod in objects(process.stdout):
                     self._seen(pod)
             self._closed.wait(0.2)
 
@@ -68,7 +68,7 @@ class Endings:
                         self._ended.setdefault(key, Ending(name, ended["exitCode"], ended.get("reason", "")))
 
 
-def _objects(stream: Any) -> Iterator[dict[str, Any]]:
+def objects(stream: Any) -> Iterator[dict[str, Any]]:
     """Pretty-printed JSON objects, one after the other: each ends with a brace in the first column."""
     lines: list[str] = []
     for line in stream:
