@@ -18,7 +18,7 @@ INTERVAL = 0.2  # seconds between questions
 
 
 class Registry:
-    """Asks `http://AUTHORITY/ENDPOINT` for a JSON list of addresses, again and again."""
+    """Asks `http://AUTHORITY/ENDPOINT` for a JSON list such as ["10.0.0.1:50051", "[fd00::1]:50051"], again and again."""
 
     def __init__(self, target: Target) -> None:
         if not target.authority:
@@ -43,7 +43,7 @@ class Registry:
             try:
                 with urllib.request.urlopen(self._url, timeout=2) as response:
                     listed = [address.rsplit(":", 1) for address in json.load(response)]
-                listener.endpoints([Endpoint(address=host, port=int(port)) for host, port in listed])
-            except (OSError, ValueError) as error:
+                listener.endpoints([Endpoint(address=host.strip("[]"), port=int(port)) for host, port in listed])
+            except Exception as error:  # whatever is wrong with one answer, the next one may be good
                 listener.failed(f"registry {self._url}: {error}")  # the last endpoints stay in use
             self._stopped.wait(INTERVAL)
