@@ -53,8 +53,7 @@ async def main() -> None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), max(0.0, due - loop.time()))
         telling.cancel()
-    tally.tell()  # of the last calls: leaving the block waited for them
-    print(tally.summary(), flush=True)
+    tally.end()  # leaving the block waited for the last calls
 
 
 if __name__ == "__main__":

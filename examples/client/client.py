@@ -52,8 +52,7 @@ def main() -> None:
         while time.monotonic() < until and signal.sigtimedwait(ENDS, 1.0) is None:
             tally.tell()
         stop.set()
-    tally.tell()  # of the last calls: leaving the block waited for them
-    print(tally.summary(), flush=True)
+    tally.end()  # leaving the block waited for the last calls
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ class Tally:
         for why, calls in failed.items():
             print(f"  failed {calls}: {why}", flush=True)
 
-    def summary(self) -> str:
-        """All that was told of."""
-        return f"{self._calls} calls, {self._failures} failed, {len(self._pods)} pods answered"
+    def end(self) -> None:
+        """The calls that were not told of yet, and one line of all."""
+        if self._answered or self._failed:
+            self.tell()
+        print(f"{self._calls} calls, {self._failures} failed, {len(self._pods)} pods answered", flush=True)

@@ -30,7 +30,7 @@ def ending(error: grpc.aio.AioRpcError) -> str:
     """Why a stream broke off, if it is worth going on elsewhere; otherwise the error is raised again."""
     if error.code() is not grpc.StatusCode.UNAVAILABLE:
         raise error
-    reason = dict(error.trailing_metadata() or ()).get("drain-reason")
+    reason = next((value for key, value in error.trailing_metadata() or () if key == "drain-reason"), None)
     return f"UNAVAILABLE, drain-reason: {reason}" if reason else f"UNAVAILABLE: {error.details()}"
 
 
