@@ -1,6 +1,7 @@
 """Each example runs as it stands, by the command that examples/README.md gives, and prints what that says."""
 
 import os
+import queue
 import re
 import shlex
 import signal
@@ -20,6 +21,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_tools import protoc
 
+import drain
+from drain.events import WatchFailed
+from examples.custom_resolver.demo import registry
+from examples.custom_resolver.registry import Registry
 from examples.greeter import greeter_pb2, greeter_pb2_grpc
 from examples.processes import await_ready, free_address
 
@@ -184,6 +189,25 @@ def test_custom_resolver() -> None:
     told = lines(*documented("custom_resolver"))
     assert_printed("custom_resolver", told)
     assert "one server: a answered 20" in told
+
+
+def test_a_registry_that_answers_nonsense_is_asked_again() -> None:
+    """What is known stays, until there is a good answer; IPv6 is one."""
+    addresses: list[object] = ["127.0.0.1:1"]
+    failures: queue.Queue[WatchFailed] = queue.Queue()
+    drain.resolver.register("registry", Registry, replace=True)
+    unsubscribe = drain.resolver.subscribe(
+        lambda event: failures.put(event) if isinstance(event, WatchFailed) else None
+    )
+    try:
+        with registry(addresses) as port, drain.resolver.watch(f"registry://127.0.0.1:{port}/greeter") as watching:
+            assert [str(each) for each in watching.next(BOUND)] == ["127.0.0.1:1"]
+            addresses[:] = [7]
+            assert failures.get(timeout=BOUND).endpoints == 1
+            addresses[:] = ["[::1]:2"]
+            assert [str(each) for each in watching.next(BOUND)] == ["[::1]:2"]
+    finally:
+        unsubscribe()
 
 
 def test_prestop(tmp_path: Path) -> None:
