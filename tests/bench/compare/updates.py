@@ -5,46 +5,24 @@ new pod is called: after its Ready condition was seen (by a watch of the bench's
 import argparse
 import itertools
 import json
-import subprocess
-import threading
+import math
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench._rows import Row, Spread, markdown
 from tests.bench.compare import ways
-from tests.bench.compare.trial import FLAVOURS, SHARE
-from tests.bench.compare.ways import APP, WAYS
+from tests.bench.compare.readiness import Readiness
+from tests.bench.compare.trial import SHARE
+from tests.bench.compare.ways import APP, FLAVOURS, WAYS
 from tests.cluster._node import cluster, images
-from tests.cluster._node.kubectl import Kubectl
 from tests.cluster._scene.books import Books, parsed
-from tests.cluster._scene.endings import objects
 from tests.cluster._scene.scene import Scene
 
-UPDATES, QUICK = 20, 2
+UPDATES, QUICK, TIMED = 20, 2, 3
+SLEEPS = ("sleep", "sleep-5")  # these are here for the time that they take
 FIRST, SHARED = 0.1, 1.0  # seconds
-
-
-class Ready:
-    """When each pod was first seen ready, in seconds of the day's clock."""
-
-    def __init__(self, kubectl: Kubectl) -> None:
-        self.at: dict[str, float] = {}
-        command = kubectl.command("get", "pods", "-l", f"app={APP}", "-o", "json", "--watch")
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def _follow(self) -> None:
-        for pod in objects(self._process.stdout):
-            conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
-            if conditions.get("Ready") == "True":
-                self.at.setdefault(pod["metadata"]["name"], time.time())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._thread.join(10)
 
 
 @dataclass
@@ -63,9 +41,9 @@ def run(name: str, made: cluster.Cluster, updates: int) -> Outcome:
     """One way, in a namespace of its own."""
     way = WAYS[name]
     scene = Scene(made.kubectl.within(f"updates-{uuid.uuid4().hex[:6]}"), images.LOAD, (APP,), FLAVOURS)
-    ready = Ready(scene.kubectl)
+    ready = Readiness(scene.kubectl, APP)
     try:
-        scene.put(*ways.servers(way, scene.image), *ways.callers(way, way.target, scene.caller))
+        scene.put(*ways.servers(way, scene.image), *ways.callers(way, way.target, scene.image))
         old = set(scene.pods(APP))
         seconds = []
         with scene.watched() as seen:
@@ -76,7 +54,7 @@ def run(name: str, made: cluster.Cluster, updates: int) -> Outcome:
         lines = {each: _lines(scene.kubectl("logs", f"deployment/{each}")) for each in scene.callers}
         # A client that is pinned to others may never meet a pod.
         new = {pod: at for pod, at in ready.at.items() if pod not in old and way.client == "drain"}
-        first = [min(books[-1].first[pod] for books in lines.values()) - at for pod, at in new.items()]
+        first = [min(books[-1].first.get(pod, math.inf) for books in lines.values()) - at for pod, at in new.items()]
         share = [max(_shared(books, pod, at) for books in lines.values()) for pod, at in new.items()]
         told = [f"{each['code']}: {each['details']}" for books in seen.books.values() for each in books.told]
         failed = sum(each.failed for each in seen.books.values())
@@ -98,7 +76,7 @@ def _shared(books: Sequence[Books], pod: str, ready: float) -> float:
         calls = after.since(before).pods
         if calls and calls.get(pod, 0) >= SHARE * sum(calls.values()) / len(calls):
             return after.at - ready
-    return float("inf")
+    return math.inf
 
 
 def rows(name: str, found: Outcome, updates: int) -> Iterator[Row]:
@@ -107,7 +85,7 @@ def rows(name: str, found: Outcome, updates: int) -> Iterator[Row]:
     lost = f"{found.failed:,} of {found.calls:,} failed{f', such as {found.told[0][:90]}' if found.told else ''}"
     yield Row(
         f"{updates} rolling updates of 3 pods, 32 callers, {title}", f"{lost}; {took.median:.1f} s each (longest {took.most:.1f} s)",
-        "0 failed", found.failed == 0,
+        *(("0 failed", found.failed == 0) if WAYS[name].ours else ()),
     )  # fmt: skip
     if WAYS[name].client == "drain":
         for what, values, most in (("its first answer", found.first, FIRST), ("its share", found.share, SHARED)):
@@ -118,26 +96,47 @@ def rows(name: str, found: Outcome, updates: int) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def sooner(found: Mapping[str, Outcome]) -> Iterator[Row]:
+    """How long an update takes, against the two sleeps."""
+    took = {name: Spread.of(each.seconds).median for name, each in found.items()}
+    if not all(each in took for each in SLEEPS):
+        return
+    for name, own in took.items():
+        if name not in SLEEPS:
+            than = "; ".join(f"{WAYS[each].title} {took[each]:.1f} s" for each in SLEEPS)
+            yield Row(
+                f"rolling update until the last old pod is gone, {WAYS[name].title}", f"{own:.1f} s ({than})",
+                "sooner than both", own < min(took[each] for each in SLEEPS),
+            )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.compare.updates")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--rows", default="both,server")
+    parser.add_argument("--rows", default=",".join(("both", "server", *SLEEPS)))
     asked = parser.parse_args()
-    updates = QUICK if asked.quick else UPDATES
     programs, archives = cluster.parts(print), images.ready(print)
     made = cluster.Cluster(programs).start(print)
-    found: list[Row] = []
+    found: dict[str, Outcome] = {}
+    shown: list[Row] = []
+
+    def show(lines: Iterable[Row]) -> None:
+        for row in lines:
+            print(f"  {row.what}: {row.figure}   [{row.verdict}: {row.mark}]", flush=True)
+            shown.append(row)
+
     try:
         for image in images.LOADED:
             made.load(image, archives[image])
         for name in asked.rows.split(","):
-            for row in rows(name, run(name, made, updates), updates):
-                print(f"  {row.what}: {row.figure}   [{row.verdict}: {row.mark}]", flush=True)
-                found.append(row)
+            updates = QUICK if asked.quick else TIMED if name in SLEEPS else UPDATES
+            found[name] = run(name, made, updates)
+            show(rows(name, found[name], updates))
+        show(sooner(found))
     finally:
         made.stop()
-    print(markdown(found))
-    print(json.dumps([row.details for row in found], default=str))
+    print(markdown(shown))
+    print(json.dumps([row.details for row in shown], default=str))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """The ways: how servers leave, how clients find them, and what stands between. One row each, with the advice that it follows."""
 
-from collections.abc import Callable
+import json
 from dataclasses import dataclass
 
+import yaml
+
+from tests.bench.compare import fronts
 from tests.cluster._scene import manifests
 
 APP, PORT = "web", 50051
-CALLERS = (
-    16  # in each of two pods, one synchronous and one asyncio; each of them has 4 connections where the client is plain
-)
+FLAVOURS = ("sync", "aio")  # of callers
+CALLERS = 16  # in each of two pods, one synchronous and one asyncio
 SLEEP_15, SLEEP_5 = {"sleep": {"seconds": 15}}, {"sleep": {"seconds": 5}}
 HOOK = {"exec": {"command": ["drain-prestop"]}}
-HEADLESS = f"dns:///{APP}-headless:{PORT}"
+HEADLESS, KUBERNETES = f"dns:///{APP}-headless:{PORT}", f"kubernetes:///{APP}:{PORT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,11 @@ class Way:
     """One row.
 
     Args:
-        title: for people. advice: whose configuration it is. server: "plain" or "drain" (`programs.serve`), with `arguments`.
-        prestop: the container's preStop handler; None: there is none. client: "plain" or "drain" (`programs.call`), with
-            `options`; both are Go programs (tests/bench/go/pod.go) if `go`. target: for clients; empty: the proxy's address. front: a proxy of examples/proxies; empty: there is none.
+        title: for people. advice: whose configuration it is.
+        server: "plain" or "drain" (`programs.serve`), with `arguments`. prestop: the container's preStop handler; None: there is none.
+        client: "plain" (4 connections in each pod) or "drain" (`programs.call`), with `options`. target: for clients; empty: the proxy's address.
+        front: a proxy of examples/proxies on the node; empty: there is none. sidecar: each caller has an Envoy of its own.
+        go: server and client are Go programs (tests/bench/go/pod.go).
     """
 
     title: str
@@ -33,40 +37,47 @@ class Way:
     options: tuple[str, ...] = ()
     target: str = f"{APP}:{PORT}"
     front: str = ""
+    sidecar: bool = False
     go: bool = False
 
+    @property
+    def ours(self) -> bool:
+        return "drain" in (self.server, self.client)
 
-_ROUND_ROBIN = ("--round-robin",)
+
+def _headless(title: str, *arguments: str, advice: str = "gRFC A9") -> Way:
+    return Way(title, advice, arguments=arguments, prestop=SLEEP_15, target=HEADLESS, options=("--round-robin",))
+
+
+def _behind(front: str, name: str) -> Way:
+    return Way(f"{name} in front, preStop sleep 15", f"examples/proxies/{front}", prestop=SLEEP_15, target="", front=front)  # fmt: skip
+
+
 WAYS: dict[str, Way] = {
     "clusterip": Way("ClusterIP, server.stop(10)", "what grpc's own examples do"),
     "sleep": Way("ClusterIP, preStop sleep 15", "what Kubernetes' users advise each other", prestop=SLEEP_15),
     "sleep-5": Way("ClusterIP, preStop sleep 5", "the same, in a hurry", prestop=SLEEP_5),
-    "headless": Way(
-        "headless, dns:///, round_robin, preStop sleep 15", "gRPC's and Kubernetes' blogs",
-        prestop=SLEEP_15, target=HEADLESS, options=_ROUND_ROBIN,
+    "headless": _headless("headless, dns:///, round_robin", advice="gRPC's and Kubernetes' blogs"),
+    "age-120": _headless("headless, dns:///, MaxConnectionAge 2 min", "--max-connection-age", "120"),
+    "age-10": _headless("headless, dns:///, MaxConnectionAge 10 s", "--max-connection-age", "10"),
+    "envoy": _behind("envoy", "Envoy"),
+    "haproxy": _behind("haproxy", "HAProxy"),
+    "traefik": _behind("traefik", "Traefik"),
+    "nginx": _behind("nginx", "nginx"),
+    "sidecar": Way(
+        "an Envoy beside each client, preStop sleep 15", "examples/proxies/envoy, in the client's pod", prestop=SLEEP_15,
+        target=f"127.0.0.1:{fronts.SIDECAR_PORT}", sidecar=True,
     ),
-    "age-120": Way(
-        "the same, MaxConnectionAge 2 min", "gRFC A9",
-        arguments=("--max-connection-age", "120"), prestop=SLEEP_15, target=HEADLESS, options=_ROUND_ROBIN,
-    ),
-    "age-10": Way(
-        "the same, MaxConnectionAge 10 s", "gRFC A9",
-        arguments=("--max-connection-age", "10"), prestop=SLEEP_15, target=HEADLESS, options=_ROUND_ROBIN,
-    ),
-    "envoy": Way("Envoy in front, preStop sleep 15", "examples/proxies/envoy", prestop=SLEEP_15, target="", front="envoy"),
-    "haproxy": Way("HAProxy in front, preStop sleep 15", "examples/proxies/haproxy", prestop=SLEEP_15, target="", front="haproxy"),
-    "traefik": Way("Traefik in front, preStop sleep 15", "examples/proxies/traefik", prestop=SLEEP_15, target="", front="traefik"),
-    "kuberesolver": Way(
-        "grpc-go, kuberesolver, GracefulStop", "kuberesolver's README", target=f"kubernetes:///{APP}:{PORT}", go=True
-    ),
-    "client": Way(
-        "drain, client only (preStop sleep 15)", "README", prestop=SLEEP_15, client="drain", target=f"kubernetes:///{APP}:{PORT}"
-    ),
+    "kuberesolver": Way("grpc-go, kuberesolver, GracefulStop", "kuberesolver's README", target=KUBERNETES, go=True),
+    "client": Way("drain, client only (preStop sleep 15)", "README", prestop=SLEEP_15, client="drain", target=KUBERNETES),
     "server": Way("drain, server only (ClusterIP)", "README", server="drain", prestop=HOOK),
     "server-rebalance": Way(
         "drain, server only, with rebalancing", "README", server="drain", prestop=HOOK, arguments=("--rebalance",)
     ),
-    "both": Way("drain, both sides", "README", server="drain", prestop=HOOK, client="drain", target=f"kubernetes:///{APP}:{PORT}"),
+    "both": Way("drain, both sides", "README", server="drain", prestop=HOOK, client="drain", target=KUBERNETES),
+    "both-retry": Way(
+        "drain, both sides, RetryPolicy()", "README", server="drain", prestop=HOOK, client="drain", target=KUBERNETES, options=("--retry",)
+    ),
 }  # fmt: skip
 
 
@@ -84,12 +95,29 @@ def servers(way: Way, image: str) -> list[manifests.Object]:
     ]
 
 
-def callers(way: Way, target: str, caller: Callable[..., manifests.Object]) -> list[manifests.Object]:
-    """One pod of each flavour. `caller`: as `Scene.caller`."""
-    more = (f"--callers={CALLERS}", "--pause=0.02", *way.options)
-    made = [caller(flavour, way.client, flavour, target, *more) for flavour in ("sync", "aio")]
-    if way.go:
-        for each in made:
+def callers(way: Way, target: str, image: str) -> list[manifests.Object]:
+    """One pod of each flavour."""
+    made = []
+    for flavour in FLAVOURS:
+        if way.go:
+            each = manifests.caller(flavour, image)
             (container,) = each["spec"]["template"]["spec"]["containers"]
             container["args"] = ["pod-call", f"--callers={CALLERS}", "--pause=20ms", target]
+        else:
+            connections = ("--channels=4",) if way.client == "plain" else ()
+            more = (*connections, f"--callers={CALLERS}", "--pause=0.02", *way.options)
+            each = manifests.caller(flavour, image, way.client, flavour, target, *more)
+        made.append(fronts.with_sidecar(each, f"{APP}-headless", PORT) if way.sidecar else each)
     return made
+
+
+def configuration(way: Way) -> dict[str, str]:
+    """What makes this way what it is, for people: file -> text. Accounts and Services are the same in all."""
+    caller = callers(way, way.target or "<proxy>", "<image>")[0]
+    found = {"servers.yaml": servers(way, "<image>")[-1], "callers.yaml": caller}
+    if way.sidecar:
+        arguments = caller["spec"]["template"]["spec"]["initContainers"][0]["args"]
+        found["envoy.yaml"] = json.loads(arguments[1])
+        arguments[1] = "<envoy.yaml>"
+    texts = {name: yaml.safe_dump(each, sort_keys=False, width=120) for name, each in found.items()}
+    return texts | (fronts.configuration(way.front) if way.front else {})

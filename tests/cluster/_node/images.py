@@ -57,9 +57,9 @@ def pause(program: Path) -> Path:
     return made
 
 
-def image(name: str, program: Path, archive: Path) -> None:
-    """An image of one static program."""
-    container = _buildah("from", "scratch").strip()
+def image(name: str, program: Path, archive: Path, *, base: str = "scratch") -> None:
+    """An image of one program: a static one, or one that finds its libraries in `base` (a name that buildah knows)."""
+    container = _buildah("from", base).strip()
     _buildah("copy", container, str(program), f"/{program.name}")
     _buildah("config", "--user=65532:65532", "--entrypoint", f'["/{program.name}"]', container)
     _commit(container, name, archive)
