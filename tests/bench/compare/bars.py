@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-ROW, NAMES, BARS, FIGURES = 24, 262, 300, 128  # pixels
+ROW, NAMES, BARS, FIGURES = 24, 292, 290, 128  # pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ def _setting(about: Mapping[str, object]) -> str:
 
 
 READING = (
+    "Sleep: a preStop handler that sleeps so many seconds before the server has SIGTERM, and then stops with server.stop(10); headless and MaxConnectionAge: the name of a "
+    "headless Service with dns:/// and round_robin. What else each row consists of is below.",
     f"Share: after the scale up, seconds from the last new pod's readiness until each pod answers {SHARE:.0%} of the mean, in a window of one second. "
     "max/mean: the busiest pod's calls in that second (or in the last one, if that never came).",
     "Rolling update: from kubectl rollout restart until the last old pod is gone.",

@@ -50,33 +50,33 @@ def _headless(title: str, *arguments: str, advice: str = "gRFC A9") -> Way:
 
 
 def _behind(front: str, name: str) -> Way:
-    return Way(f"{name} in front, preStop sleep 15", f"examples/proxies/{front}", prestop=SLEEP_15, target="", front=front)  # fmt: skip
+    return Way(f"{name} in front, sleep 15", f"examples/proxies/{front}", prestop=SLEEP_15, target="", front=front)  # fmt: skip
 
 
 WAYS: dict[str, Way] = {
     "clusterip": Way("ClusterIP, server.stop(10)", "what grpc's own examples do"),
-    "sleep": Way("ClusterIP, preStop sleep 15", "what Kubernetes' users advise each other", prestop=SLEEP_15),
-    "sleep-5": Way("ClusterIP, preStop sleep 5", "the same, in a hurry", prestop=SLEEP_5),
-    "headless": _headless("headless, dns:///, round_robin", advice="gRPC's and Kubernetes' blogs"),
-    "age-120": _headless("headless, dns:///, MaxConnectionAge 2 min", "--max-connection-age", "120"),
-    "age-10": _headless("headless, dns:///, MaxConnectionAge 10 s", "--max-connection-age", "10"),
+    "sleep": Way("ClusterIP, sleep 15", "what Kubernetes' users advise each other", prestop=SLEEP_15),
+    "sleep-5": Way("ClusterIP, sleep 5", "the same, in a hurry", prestop=SLEEP_5),
+    "headless": _headless("headless, round_robin, sleep 15", advice="gRPC's and Kubernetes' blogs"),
+    "age-120": _headless("MaxConnectionAge 2 min, sleep 15", "--max-connection-age", "120"),
+    "age-10": _headless("MaxConnectionAge 10 s, sleep 15", "--max-connection-age", "10"),
     "envoy": _behind("envoy", "Envoy"),
     "haproxy": _behind("haproxy", "HAProxy"),
     "traefik": _behind("traefik", "Traefik"),
     "nginx": _behind("nginx", "nginx"),
     "sidecar": Way(
-        "an Envoy beside each client, preStop sleep 15", "examples/proxies/envoy, in the client's pod", prestop=SLEEP_15,
+        "Envoy beside each client, sleep 15", "examples/proxies/envoy, in the client's pod", prestop=SLEEP_15,
         target=f"127.0.0.1:{fronts.SIDECAR_PORT}", sidecar=True,
     ),
     "kuberesolver": Way("grpc-go, kuberesolver, GracefulStop", "kuberesolver's README", target=KUBERNETES, go=True),
-    "client": Way("drain, client only (preStop sleep 15)", "README", prestop=SLEEP_15, client="drain", target=KUBERNETES),
-    "server": Way("drain, server only (ClusterIP)", "README", server="drain", prestop=HOOK),
+    "client": Way("drain, client only, sleep 15", "README", prestop=SLEEP_15, client="drain", target=KUBERNETES),
+    "server": Way("drain, server only", "README", server="drain", prestop=HOOK),
     "server-rebalance": Way(
-        "drain, server only, with rebalancing", "README", server="drain", prestop=HOOK, arguments=("--rebalance",)
+        "drain, server only, rebalancing", "README", server="drain", prestop=HOOK, arguments=("--rebalance",)
     ),
     "both": Way("drain, both sides", "README", server="drain", prestop=HOOK, client="drain", target=KUBERNETES),
     "both-retry": Way(
-        "drain, both sides, RetryPolicy()", "README", server="drain", prestop=HOOK, client="drain", target=KUBERNETES, options=("--retry",)
+        "drain, both sides, retries", "README", server="drain", prestop=HOOK, client="drain", target=KUBERNETES, options=("--retry",)
     ),
 }  # fmt: skip
 
