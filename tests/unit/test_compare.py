@@ -46,7 +46,7 @@ def test_failures_are_summed_and_times_are_medians() -> None:
 def test_what_did_not_come_about_is_said() -> None:
     never, broken = replace(GOOD, share=None), Trial(broke="no pod came up")
     lines = table.lines({"sleep": [GOOD, never], "envoy": [broken], "both": [GOOD, broken]})
-    assert lines[0][5] == "not within 40 s"
+    assert lines[0][5] == "not within 60 s"
     assert lines[1][1] == "broke: no pod came up"
     assert lines[2][1] == "0 of 1,000", "of the rounds that did not break"
     assert {len(each) for each in lines} == {len(table.HEAD)}

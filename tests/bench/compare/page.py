@@ -52,6 +52,8 @@ READING = (
     "headless Service with dns:/// and round_robin. What else each row consists of is below.",
     f"Share: after the scale up, seconds from the last new pod's readiness until each pod answers {SHARE:.0%} of the mean, in a window of one second. "
     "max/mean: the busiest pod's calls in that second (or in the last one, if that never came).",
+    "Connections: behind ClusterIP each caller has its own; to a proxy or an Envoy beside them 4 from each pod of callers; in all other rows there is one channel in each pod, and its "
+    "balancer has a connection to each server.",
     "Rolling update: from kubectl rollout restart until the last old pod is gone.",
     "CPU: what the servers' containers, the proxy on the node and the Envoys beside the clients used in the quiet seconds, for 1,000 calls. What clients "
     "use is shown apart: there, drain's own control plane is in it. Envoy, HAProxy, Traefik and nginx run on the node, not in pods.",

@@ -24,7 +24,7 @@ from tests.integration._servers.waiting import until
 from tests.proxies._fronts import Front
 
 STEADY = 6.0  # seconds
-SHARE_BOUND = 40.0  # seconds that new pods are waited for, until each has its share
+SHARE_BOUND = 60.0  # seconds that new pods are waited for, until each has its share
 SHARE = 0.8  # of the mean
 LOOK = 1.0
 BOUND = 120.0

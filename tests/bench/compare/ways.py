@@ -13,6 +13,8 @@ FLAVOURS = ("sync", "aio")  # of callers
 CALLERS = 16  # in each of two pods, one synchronous and one asyncio
 SLEEP_15, SLEEP_5 = {"sleep": {"seconds": 15}}, {"sleep": {"seconds": 5}}
 HOOK = {"exec": {"command": ["drain-prestop"]}}
+# Callers behind a layer-4 balancer have a channel each: how few connections are spread would be chance. Proxies spread calls, not connections.
+PINNED, PROXIED = CALLERS, 4
 HEADLESS, KUBERNETES = f"dns:///{APP}-headless:{PORT}", f"kubernetes:///{APP}:{PORT}"
 
 
@@ -23,7 +25,7 @@ class Way:
     Args:
         title: for people. advice: whose configuration it is.
         server: "plain" or "drain" (`programs.serve`), with `arguments`. prestop: the container's preStop handler; None: there is none.
-        client: "plain" (4 connections in each pod) or "drain" (`programs.call`), with `options`. target: for clients; empty: the proxy's address.
+        client: "plain" or "drain" (`programs.call`), with `options`. channels: of each pod of clients. target: for clients; empty: the proxy's address.
         front: a proxy of examples/proxies on the node; empty: there is none. sidecar: each caller has an Envoy of its own.
         go: server and client are Go programs (tests/bench/go/pod.go).
     """
@@ -35,6 +37,7 @@ class Way:
     prestop: manifests.Object | None = None
     client: str = "plain"
     options: tuple[str, ...] = ()
+    channels: int = 1
     target: str = f"{APP}:{PORT}"
     front: str = ""
     sidecar: bool = False
@@ -50,13 +53,13 @@ def _headless(title: str, *arguments: str, advice: str = "gRFC A9") -> Way:
 
 
 def _behind(front: str, name: str) -> Way:
-    return Way(f"{name} in front, sleep 15", f"examples/proxies/{front}", prestop=SLEEP_15, target="", front=front)  # fmt: skip
+    return Way(f"{name} in front, sleep 15", f"examples/proxies/{front}", prestop=SLEEP_15, channels=PROXIED, target="", front=front)  # fmt: skip
 
 
 WAYS: dict[str, Way] = {
-    "clusterip": Way("ClusterIP, server.stop(10)", "what grpc's own examples do"),
-    "sleep": Way("ClusterIP, sleep 15", "what Kubernetes' users advise each other", prestop=SLEEP_15),
-    "sleep-5": Way("ClusterIP, sleep 5", "the same, in a hurry", prestop=SLEEP_5),
+    "clusterip": Way("ClusterIP, server.stop(10)", "what grpc's own examples do", channels=PINNED),
+    "sleep": Way("ClusterIP, sleep 15", "what Kubernetes' users advise each other", prestop=SLEEP_15, channels=PINNED),
+    "sleep-5": Way("ClusterIP, sleep 5", "the same, in a hurry", prestop=SLEEP_5, channels=PINNED),
     "headless": _headless("headless, round_robin, sleep 15", advice="gRPC's and Kubernetes' blogs"),
     "age-120": _headless("MaxConnectionAge 2 min, sleep 15", "--max-connection-age", "120"),
     "age-10": _headless("MaxConnectionAge 10 s, sleep 15", "--max-connection-age", "10"),
@@ -66,13 +69,13 @@ WAYS: dict[str, Way] = {
     "nginx": _behind("nginx", "nginx"),
     "sidecar": Way(
         "Envoy beside each client, sleep 15", "examples/proxies/envoy, in the client's pod", prestop=SLEEP_15,
-        target=f"127.0.0.1:{fronts.SIDECAR_PORT}", sidecar=True,
+        channels=PROXIED, target=f"127.0.0.1:{fronts.SIDECAR_PORT}", sidecar=True,
     ),
     "kuberesolver": Way("grpc-go, kuberesolver, GracefulStop", "kuberesolver's README", target=KUBERNETES, go=True),
     "client": Way("drain, client only, sleep 15", "README", prestop=SLEEP_15, client="drain", target=KUBERNETES),
-    "server": Way("drain, server only", "README", server="drain", prestop=HOOK),
+    "server": Way("drain, server only", "README", server="drain", prestop=HOOK, channels=PINNED),
     "server-rebalance": Way(
-        "drain, server only, rebalancing", "README", server="drain", prestop=HOOK, arguments=("--rebalance",)
+        "drain, server only, rebalancing", "README", server="drain", prestop=HOOK, arguments=("--rebalance",), channels=PINNED
     ),
     "both": Way("drain, both sides", "README", server="drain", prestop=HOOK, client="drain", target=KUBERNETES),
     "both-retry": Way(
@@ -104,8 +107,7 @@ def callers(way: Way, target: str, image: str) -> list[manifests.Object]:
             (container,) = each["spec"]["template"]["spec"]["containers"]
             container["args"] = ["pod-call", f"--callers={CALLERS}", "--pause=20ms", target]
         else:
-            connections = ("--channels=4",) if way.client == "plain" else ()
-            more = (*connections, f"--callers={CALLERS}", "--pause=0.02", *way.options)
+            more = (f"--callers={CALLERS}", f"--channels={way.channels}", "--pause=0.02", *way.options)
             each = manifests.caller(flavour, image, way.client, flavour, target, *more)
         made.append(fronts.with_sidecar(each, f"{APP}-headless", PORT) if way.sidecar else each)
     return made
