@@ -109,6 +109,7 @@ def test_rotate_tells_every_connection(serve: Serve, sock: Path) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{hosted.port}") as channel:
         assert channel.unary_unary(path("Echo"))(b"x", timeout=20) == b"x"
         assert ask(sock, "rotate", reason="spread anew") == [{**END, "connections": 1}]
+    until(lambda: hosted.happened(events.Rotated))  # asyncio's subscribers are told on its loop, which may be busy
     assert len(hosted.happened(events.Rotated)) == 1
 
 
