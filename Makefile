@@ -57,7 +57,7 @@ test-cluster: $(STAMP)  ## a real Kubernetes node on this machine, as root; or y
 test: lint types  ## everything
 	$(BIN)/python -m tests.kube
 	$(BIN)/python -m tests.cluster
-	$(BIN)/python -m pytest -n 4 --dist loadfile tests/unit tests/integration tests/helm tests/versions
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/integration tests/helm tests/versions
 	$(BIN)/python -m pytest tests/proxies tests/kube tests/cluster
 
 bench: $(STAMP)  ## the measures of README, by hand; an hour, or ARGS=--quick

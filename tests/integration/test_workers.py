@@ -319,7 +319,8 @@ def test_sigterm_at_every_moment(group: Callable[..., Group], moment: str) -> No
         assert run.exit_code() == 0
     if moment not in ("starting", "restarting"):  # no load; calls that SIGKILL cut
         assert load.failures, "it outlasted the workers"
-        lost = [failure for failure in load.failures if "Connection refused" not in failure]
+        # Refused, or reset in the socket's queue before anybody had accepted it: the call has not left its client.
+        lost = [failure for failure in load.failures if "failed to connect to all addresses" not in failure]
         assert not lost, f"lost, not turned away: {lost}"
     assert run.report["clean"], run.report
     assert run.report["kills"] == 0

@@ -103,6 +103,7 @@ def test_an_envoy_beside_a_client_listens_in_its_pod_alone() -> None:
     text = (fronts.EXAMPLES / "envoy" / "envoy.yaml").read_text()
     found = fronts.beside(text, "web-headless", 50051)
     assert "admin" not in found
+    assert found["static_resources"]["clusters"][0]["ignore_health_on_host_removal"]
     written = json.dumps(found)
     assert written.count('"port_value"') == 2
     assert '"address": "web-headless", "port_value": 50051' in written
@@ -115,3 +116,7 @@ def test_nginx_follows_a_name() -> None:
     assert 'set $greeter "web-headless:50051";' in found
     assert "upstream" not in re.sub(r"#.*|grpc_next_upstream\w*", "", found)
     assert found.count("{") == found.count("}")
+
+
+def test_envoy_forgets_hosts_that_discovery_does_not_name() -> None:
+    assert "ignore_health_on_host_removal: true" in fronts.configuration("envoy")["envoy.yaml"]

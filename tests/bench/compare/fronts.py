@@ -14,7 +14,7 @@ from tests.cluster._node import images, places
 from tests.cluster._node.cluster import Cluster
 from tests.cluster._scene import ingress
 from tests.cluster._scene.manifests import Object
-from tests.proxies._fronts import EXAMPLES, FRONTS, Backends, Front, Name, Nginx
+from tests.proxies._fronts import EXAMPLES, FRONTS, Backends, Envoy, Front, Name, Nginx
 
 SIDECAR_IMAGE = "localhost/grpc-drain-envoy:test"
 SIDECAR_PORT = 15001
@@ -24,6 +24,24 @@ FILES = {
     "traefik": ("traefik.yml", "dynamic/retry.yml", "ingress.yaml"),
     "nginx": ("nginx.conf",),
 }
+
+
+class EnvoyOfSleepers(Envoy):
+    """For servers that say SERVING to the end."""
+
+    def configured(self, backends: Backends) -> tuple[list[str], dict[str, str]]:
+        found = super().configured(backends)
+        path = self._folder / "envoy.yaml"
+        path.write_text(yaml.safe_dump(forgetting(yaml.safe_load(path.read_text()))))
+        return found
+
+
+def forgetting(envoy: dict[str, Any]) -> dict[str, Any]:
+    """By default Envoy keeps a host that discovery does not name any more, for as long as it is healthy: right for servers that tell by their
+    health that they leave, and wrong for those that sleep.
+    """
+    (cluster,) = envoy["static_resources"]["clusters"]
+    return {**envoy, "static_resources": {**envoy["static_resources"], "clusters": [{**cluster, "ignore_health_on_host_removal": True}]}}  # fmt: skip
 
 
 class NginxByName(Nginx):
@@ -68,21 +86,23 @@ def start(
         token = place("create", "token", "traefik").strip()
         return ingress.TraefikIngress(programs, folder, own, cluster, namespace, token, places.CONTROL)
     backends = Name(f"{app}-headless.{namespace}.svc.{places.DOMAIN}", port, f"{places.CONTROL}:53")
-    made = NginxByName if name == "nginx" else FRONTS[name]
-    return made(programs, folder, own, backends, places.CONTROL)
+    made: dict[str, type[Front]] = {**FRONTS, "envoy": EnvoyOfSleepers, "nginx": NginxByName}
+    return made[name](programs, folder, own, backends, places.CONTROL)
 
 
 def configuration(name: str) -> dict[str, str]:
-    """Its files as they are in examples/proxies; nginx's with the name."""
+    """Its files as they are in examples/proxies, with what is different here."""
     found = {file: (EXAMPLES / name / file).read_text() for file in FILES[name]}
     if name == "nginx":
         found["nginx.conf"] = by_name(found["nginx.conf"], ":8080", Name("web-headless", 50051, "kube-dns"))
+    if name == "envoy":
+        found["envoy.yaml"] = yaml.safe_dump(forgetting(yaml.safe_load(found["envoy.yaml"])), width=120)
     return found
 
 
 def beside(envoy: str, host: str, port: int) -> Object:
     """examples/proxies/envoy/envoy.yaml for one client: in its pod, and nobody administers it."""
-    found: dict[str, Any] = yaml.safe_load(envoy)
+    found = forgetting(yaml.safe_load(envoy))
     del found["admin"]
     (listener,) = found["static_resources"]["listeners"]
     listener["address"]["socket_address"] = {"address": "0.0.0.0", "port_value": SIDECAR_PORT}
