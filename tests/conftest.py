@@ -7,7 +7,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# nohup has SIGHUP ignored, and a parent of workers respects that: the tests of a replacement would wait for none. As above, a
-# handler, which a child that is executed does not inherit; whoever hangs up still ends only what he started.
+# nohup has SIGHUP ignored, and a parent of workers respects that: the tests of a replacement would wait in
+# vain. As above, a handler; one that does nothing, so that the run itself goes on when its terminal has gone.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
