@@ -125,7 +125,9 @@ class Driver:
         """Whether the process waits for SIGTERM when it has drained."""
         return self._hold
 
-    def status(self, *, addresses: tuple[str, ...], goaway: str, goaway_reason: str) -> ServerStatus:
+    def status(
+        self, *, addresses: tuple[str, ...], goaway: str, goaway_reason: str, threads: int | None
+    ) -> ServerStatus:
         """One look. Any thread."""
         now, state = time.monotonic(), self.state
         running = state not in (State.STARTING, State.STOPPED)
@@ -139,6 +141,7 @@ class Driver:
             longest=self._policy.announce_timeout + self._policy.finishing_time,
             in_flight=self._hands.gauge.flow().in_flight if running else 0,
             in_flight_by_method=self._ledger.open_by_method,
+            threads=threads,
             peers=self._hands.gauge.peers() if running else (),
             goaway=goaway,
             goaway_reason=goaway_reason,

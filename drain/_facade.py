@@ -47,6 +47,7 @@ class Facade:
         self._abandoned = False  # drained before it was started
         self._inner: Any = None
         self._health_server: Any = None
+        self._threads: int | None = None  # of the user's pool
 
     # What a grpc server does.
 
@@ -117,6 +118,7 @@ class Facade:
             addresses=tuple(map(written, sorted(self._blueprint.wheres, key=str))),
             goaway=self.goaway,
             goaway_reason=self.goaway_reason,
+            threads=self._threads,
         )
 
     def _leave(self, reason: str, *, announce: bool = True, hold: bool = False) -> None:

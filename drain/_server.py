@@ -291,6 +291,7 @@ def server(
         return grpc.server(thread_pool, None, interceptors, arguments, maximum_concurrent_rpcs, compression, lossless)
 
     made = Server(blueprint, make, guard, admin=admin)
+    made._threads = getattr(thread_pool, "_max_workers", None)  # for `drain doctor`; a pool of one's own may not say
     if health:
         made._serve_health()
     made.add_generic_rpc_handlers(handlers or ())

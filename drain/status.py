@@ -18,6 +18,7 @@ class ServerStatus:
         time_left: until the drain is over at the latest; None: it does not drain, or nobody knows.
         longest: how long a drain may take in all.
         in_flight: calls not yet ended. in_flight_by_method: those whose handler is at work, as far as the method is known.
+        threads: of its pool: how many calls its handlers can work on at once; None: asyncio, or a pool that does not say.
         peers: the other ends of its connections.
         goaway, goaway_reason: "lossless" or "classic", and why.
         rotations: GOAWAY rounds so far.
@@ -34,6 +35,7 @@ class ServerStatus:
     longest: float = 0.0
     in_flight: int = 0
     in_flight_by_method: Mapping[str, int] = field(default_factory=dict)
+    threads: int | None = None
     peers: tuple[str, ...] = ()
     goaway: str = ""
     goaway_reason: str = ""

@@ -19,16 +19,25 @@ class ApiError(Exception):
         what: as the watch's state machine takes it.
         message: what, which value, what to do.
         retry_after: seconds, if the server asked for a pause.
+        status: of HTTP; 0: there was no answer, or it is not told.
     """
 
-    def __init__(self, what: Input, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, what: Input, message: str, retry_after: float = 0.0, *, status: int = 0) -> None:
         super().__init__(message)
         self.what = what
         self.retry_after = retry_after
+        self.status = status
 
 
 def from_status(
-    code: int, server: str, verb: str, namespace: str, *, said: str = "", retry_after: float = 0.0
+    code: int,
+    server: str,
+    verb: str,
+    namespace: str,
+    *,
+    said: str = "",
+    retry_after: float = 0.0,
+    resource: str = RESOURCE,
 ) -> ApiError:
     """What an HTTP status means, or the code of an ERROR event, which is the same number in another place."""
     said = " ".join(said.split())[:_MOST_SAID]
@@ -42,10 +51,15 @@ def from_status(
             "it is read again for each attempt"
         )
     elif code == 403:
-        message = (
-            f'may not {verb} {RESOURCE} in namespace "{namespace}" (403 Forbidden): bind a Role with the verbs list and watch '
-            "on discovery.k8s.io/endpointslices to this ServiceAccount"
+        role = (
+            "bind a Role with the verbs list and watch on discovery.k8s.io/endpointslices to this ServiceAccount"
+            if resource == RESOURCE
+            else f"bind a Role with the verb {verb} on it to this user"
         )
+        where = f' in namespace "{namespace}"' if namespace else ""
+        message = f"may not {verb} {resource}{where} (403 Forbidden): {role}"
+    elif code == 404 and resource != RESOURCE:
+        message = f"{said or 'there is none'} (404 Not Found), says the API server at {server}"
     elif code == 404:
         message = (
             f"the API server at {server} has no discovery.k8s.io/v1 (404 Not Found): is this a Kubernetes API server?"
@@ -53,8 +67,8 @@ def from_status(
     elif code == 429:
         message = f"the API server at {server} has too much to do and asks to wait (429 Too Many Requests){aside}"
     else:
-        message = f"the API server at {server} answered {verb} {RESOURCE} with status {code}{aside}"
-    return ApiError(Input.REFUSED, message, retry_after)
+        message = f"the API server at {server} answered {verb} {resource} with status {code}{aside}"
+    return ApiError(Input.REFUSED, message, retry_after, status=code)
 
 
 def from_event(status: Mapping[str, Any], server: str, namespace: str) -> ApiError:
@@ -71,14 +85,16 @@ def from_event(status: Mapping[str, Any], server: str, namespace: str) -> ApiErr
     )
 
 
-def from_answer(response: Any, body: bytes, server: str, verb: str, namespace: str) -> ApiError:
+def from_answer(
+    response: Any, body: bytes, server: str, verb: str, namespace: str, resource: str = RESOURCE
+) -> ApiError:
     """What an answer other than 200 says."""
     try:
         said = str(json.loads(body).get("message") or "")
     except (ValueError, AttributeError):
         said = body.decode(errors="replace") if body.isascii() else ""
     pause = _seconds(response.headers.get("Retry-After"))
-    return from_status(response.status, server, verb, namespace, said=said, retry_after=pause)
+    return from_status(response.status, server, verb, namespace, said=said, retry_after=pause, resource=resource)
 
 
 def from_exception(error: BaseException, server: str) -> ApiError:

@@ -1,0 +1,139 @@
+"""Objects of any kind for commands that look at a cluster, or change it: `drain doctor`, `drain rehearse`. Not for servers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from drain._kube.api import About, Api, Json
+from drain._kube.failure import ApiError
+
+MERGE = "application/merge-patch+json"
+_NOT_FOUND, _FORBIDDEN = 404, 403
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind, and where the API has it. `group` is empty for the oldest ones."""
+
+    name: str
+    resource: str
+    group: str = ""
+    version: str = "v1"
+
+    @property
+    def called(self) -> str:
+        """As RBAC and errors call it: "deployments.apps"."""
+        return f"{self.resource}.{self.group}" if self.group else self.resource
+
+    def path(self, namespace: str, name: str = "", sub: str = "") -> str:
+        """Of all in the namespace, or of one, or of its subresource."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        parts = [root, f"namespaces/{quote(namespace)}" if namespace else "", self.resource, quote(name), sub]
+        return "/".join(filter(None, parts))
+
+
+KINDS = {
+    each.name: each
+    for each in (
+        Kind("Pod", "pods"),
+        Kind("Service", "services"),
+        Kind("ServiceAccount", "serviceaccounts"),
+        Kind("Deployment", "deployments", "apps"),
+        Kind("StatefulSet", "statefulsets", "apps"),
+        Kind("DaemonSet", "daemonsets", "apps"),
+        Kind("ReplicaSet", "replicasets", "apps"),
+        Kind("HorizontalPodAutoscaler", "horizontalpodautoscalers", "autoscaling", "v2"),
+        Kind("PodDisruptionBudget", "poddisruptionbudgets", "policy"),
+        Kind("Ingress", "ingresses", "networking.k8s.io"),
+        Kind("EndpointSlice", "endpointslices", "discovery.k8s.io"),
+    )
+}
+_SHORT = {
+    "pod": "Pod", "pods": "Pod", "po": "Pod",
+    "deployment": "Deployment", "deployments": "Deployment", "deploy": "Deployment",
+    "statefulset": "StatefulSet", "statefulsets": "StatefulSet", "sts": "StatefulSet",
+    "daemonset": "DaemonSet", "daemonsets": "DaemonSet", "ds": "DaemonSet",
+}  # fmt: skip
+
+
+def named(written: str) -> tuple[Kind, str]:
+    """`deploy/x` as kubectl reads it. Raises ValueError, whose text says what to write."""
+    kind, slash, name = written.partition("/")
+    if not slash or not name or kind.lower().partition(".")[0] not in _SHORT:
+        raise ValueError(
+            f"{written!r}: write KIND/NAME with one of deploy, sts, ds, pod as KIND, such as deploy/greeter"
+        )
+    return KINDS[_SHORT[kind.lower().partition(".")[0]]], name
+
+
+class Objects:
+    """One cluster's objects. Every method raises ApiError; `forbidden` and `missing` tell two of them apart. Thread safe."""
+
+    def __init__(self, api: Api | None = None) -> None:
+        self._api = api or Api.shared()
+        self.namespace, self.server = self._api.namespace, self._api.server
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Json:
+        """One object."""
+        found = self._api.ask("GET", About("get", kind.called, namespace), kind.path(namespace, name))
+        return {"kind": kind.name, **found}
+
+    def list(self, kind: Kind, namespace: str, selector: Mapping[str, str] | None = None) -> list[Json]:
+        """All of a kind in a namespace, with these labels. Their `kind`, which the API leaves out of lists, is put in."""
+        query = (
+            "?labelSelector=" + quote(",".join(f"{key}={value}" for key, value in selector.items())) if selector else ""
+        )
+        answer = self._api.ask("GET", About("list", kind.called, namespace), kind.path(namespace) + query)
+        items = answer.get("items")
+        return (
+            [{"kind": kind.name, **each} for each in items if isinstance(each, dict)] if isinstance(items, list) else []
+        )
+
+    def patch(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any], sub: str = "") -> Json:
+        """A merge patch of an object, or of a subresource of it."""
+        resource = f"{kind.called}/{sub}" if sub else kind.called
+        return self._api.ask(
+            "PATCH", About("patch", resource, namespace), kind.path(namespace, name, sub), dict(change), MERGE
+        )
+
+    def delete(self, kind: Kind, namespace: str, name: str) -> Json:
+        """With the grace that the object has."""
+        return self._api.ask("DELETE", About("delete", kind.called, namespace), kind.path(namespace, name))
+
+    def may(
+        self, verb: str, resource: str, namespace: str, group: str = "", account: tuple[str, str] | None = None
+    ) -> bool | None:
+        """Whether we may do that, or whether `account` (its namespace, its name) may. None: we may not ask about others."""
+        review, spec = "SelfSubjectAccessReview", {}
+        if account is not None:
+            review = "SubjectAccessReview"
+            name, room = f"system:serviceaccount:{account[0]}:{account[1]}", f"system:serviceaccounts:{account[0]}"
+            spec = {"user": name, "groups": ["system:serviceaccounts", room, "system:authenticated"]}
+        plural = f"{review.lower()}s"
+        resource, _, sub = resource.partition("/")
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": sub, "namespace": namespace}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": review,
+            "spec": {**spec, "resourceAttributes": asked},
+        }
+        about = About("create", f"{plural}.authorization.k8s.io")
+        try:
+            answer = self._api.ask("POST", about, f"/apis/authorization.k8s.io/v1/{plural}", body)
+        except ApiError as error:
+            if forbidden(error):
+                return None
+            raise
+        status = answer.get("status")
+        return bool(status.get("allowed")) if isinstance(status, dict) else None
+
+
+def forbidden(error: ApiError) -> bool:
+    """We may not."""
+    return error.status == _FORBIDDEN
+
+
+def missing(error: ApiError) -> bool:
+    """There is no such thing."""
+    return error.status == _NOT_FOUND
