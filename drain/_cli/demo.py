@@ -80,8 +80,8 @@ def command(
     know nothing of drain call them without pause, and restarts every server in turn by SIGTERM: first plain grpc with
     server.stop(grace), then drain. Ends with a table, and a page to look at. Exit code 1 if drain lost a call.
     """
-    _check_writable("--html", html_file)
-    _check_writable("--json", json_file)
+    check_writable("--html", html_file)
+    check_writable("--json", json_file)
     settings = Settings(servers=servers, callers=callers, rounds=rounds, lag=lag, aio=aio)
     baseline, drained, both = MODES
     modes = (*([baseline] * (not no_baseline)), drained, *([both] * paired))
@@ -108,7 +108,7 @@ async def _until_told(demo: Coroutine[None, None, Demo]) -> Demo:
     return await task
 
 
-def _check_writable(option: str, file: Path | None) -> None:
+def check_writable(option: str, file: Path | None) -> None:
     """Found out now, not after a minute."""
     if file is None:
         return

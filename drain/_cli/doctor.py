@@ -103,7 +103,7 @@ def _files(names: Sequence[str]) -> tuple[Examined, dict[str, list[str]]]:
     found: list[Document] = []
     bad: list[Unreadable] = []
     sources: dict[str, list[str]] = {}
-    for name, written in (pair_ for each in names for pair_ in _read(each)):
+    for name, written in (pair_ for each in names for pair_ in read(each)):
         sources[name] = written.splitlines()
         some, unreadable = documents(written, name)
         found += some
@@ -112,7 +112,7 @@ def _files(names: Sequence[str]) -> tuple[Examined, dict[str, list[str]]]:
     return examine.manifests(around, bad), sources
 
 
-def _read(name: str) -> list[tuple[str, str]]:
+def read(name: str) -> list[tuple[str, str]]:
     """A file, or all manifests in a folder. Exits where one cannot be read."""
     if name == "-":
         return [("-", _decoded("-", sys.stdin.buffer.read(MOST)))]
@@ -141,7 +141,7 @@ def _decoded(name: str, raw: bytes) -> str:
 def _pair(server_file: str | None, client_file: str | None) -> tuple[Examined, dict[str, list[str]]]:
     if server_file is None or client_file is None:
         raise click.UsageError("--server and --client need each other.")
-    (server,), (client,) = _read(server_file), _read(client_file)
+    (server,), (client,) = read(server_file), read(client_file)
     try:
         made = pair.Pair(pair.server_side(*server), pair.client_side(*client))
     except pair.PairError as error:

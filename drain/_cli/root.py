@@ -10,7 +10,8 @@ import rich  # noqa: F401 - here, so that its absence is told before a command r
 from drain._demo.about import version
 
 COMMANDS = {
-    name: f"drain._cli.{name}" for name in ("demo", "doctor", "drain", "pause", "resolve", "resume", "rotate", "status")
+    name: f"drain._cli.{name}"
+    for name in ("demo", "doctor", "drain", "pause", "rehearse", "resolve", "resume", "rotate", "status")
 }
 EXEC = "Run a program with the environment that lossless GOAWAY needs."
 

@@ -1,8 +1,10 @@
 """One caller of the demo: a channel, no retry policy, a call every few milliseconds, and what it saw."""
 
+import functools
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -77,19 +79,28 @@ class Caller:
         """Call until `done`. A call that has begun is always waited for."""
         self._started_at = started_at
         due = started_at + self.number * self.shape.interval / self.shape.callers
-        with channel_to(target) as channel:
-            unary, stream = channel.unary_unary(UNARY), channel.unary_stream(STREAM)
+        with self._open(target) as channel:
+            call = self._method(channel)
             while not done.wait(max(0.0, due - time.monotonic())):
                 began = time.monotonic()
                 due = began + self.shape.interval
                 try:
-                    server = self._stream(stream) if self.streaming else self._unary(unary)
+                    server = call()
                 except grpc.RpcError as error:
                     self._failed(error.code().name, error.details() or "")
                 except TruncatedError as error:  # no status of grpc's, so that it is told apart
                     self._failed("TRUNCATED", str(error))
                 else:
                     self._succeeded(server, began)
+
+    def _open(self, target: str) -> grpc.Channel:
+        return channel_to(target)
+
+    def _method(self, channel: grpc.Channel) -> Callable[[], str]:
+        """What makes one call, and tells who answered."""
+        if self.streaming:
+            return functools.partial(self._stream, channel.unary_stream(STREAM))
+        return functools.partial(self._unary, channel.unary_unary(UNARY))
 
     def _unary(self, method: "grpc.UnaryUnaryMultiCallable[bytes, bytes]") -> str:
         server: bytes = method(b"", timeout=self.shape.timeout)

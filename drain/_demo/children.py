@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -42,12 +42,19 @@ class Child:
         """Run `python -m module arguments`."""
         # -P and our own search path: a queue.py in the current folder must not end up in the child.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return await cls.spawn(name, [sys.executable, "-P", "-m", module, *arguments], environment, on_event)
+
+    @classmethod
+    async def spawn(
+        cls,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> Self:
+        """Run a command, in a session of its own. Raises OSError if it cannot be run."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            module,
-            *arguments,
+            *command,
             env=environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -68,7 +75,7 @@ class Child:
             async with asyncio.timeout(within):
                 return await self._find(event, where)
         except TimeoutError:
-            raise self._failure(f"did not say {event!r} within {within:.0f} s") from None
+            raise self.failure(f"did not say {event!r} within {within:.0f} s") from None
 
     async def _find(self, event: str, where: Callable[[Event], bool]) -> Event:
         seen = 0
@@ -78,7 +85,7 @@ class Child:
                     return candidate
             seen = len(self.events)
             if self._readers.done():
-                raise self._failure(f"ended with exit code {await self._process.wait()} before it said {event!r}")
+                raise self.failure(f"ended with exit code {await self._process.wait()} before it said {event!r}")
             self._news.clear()
             await self._news.wait()
 
@@ -99,8 +106,13 @@ class Child:
                 await self._process.wait()
                 await asyncio.shield(self._readers)
         except TimeoutError:
-            raise self._failure(f"was still there {within:.0f} s later") from None
+            raise self.failure(f"was still there {within:.0f} s later") from None
         return int(self._process.returncode or 0)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.returncode is not None
 
     def kill(self) -> None:
         """End it and whatever it has started, at once."""
@@ -118,7 +130,8 @@ class Child:
         """The last lines it wrote to stderr."""
         return "\n".join(self._stderr)
 
-    def _failure(self, what: str) -> ChildFailedError:
+    def failure(self, what: str) -> ChildFailedError:
+        """An error that says what it did, with the end of its stderr."""
         tail = self.stderr_tail()
         return ChildFailedError(
             f"{self.name} {what}" + (f"; the end of its stderr:\n{tail}" if tail else "; its stderr is empty")
@@ -127,10 +140,17 @@ class Child:
     async def _read_events(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            event = json.loads(line)
-            self.events.append(event)
-            self._on_event(event)
-            self._news.set()
+            self._said(line)
+
+    def _said(self, line: bytes) -> None:
+        """A line on stdout: an event."""
+        self.tell(json.loads(line))
+
+    def tell(self, event: Event) -> None:
+        """An event, whoever tells it."""
+        self.events.append(event)
+        self._on_event(event)
+        self._news.set()
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 from drain._demo import pipe
@@ -25,10 +25,12 @@ SAMPLE = 0.05
 class Load:
     """Callers on threads of this process, each with a channel and a connection of its own."""
 
-    def __init__(self, target: str, shape: Shape | None = None) -> None:
+    def __init__(
+        self, target: str, shape: Shape | None = None, caller: Callable[[int, Shape], Caller] = Caller
+    ) -> None:
         self.shape = shape = shape or Shape()
         self.started_at = 0.0
-        self.callers = tuple(Caller(number, shape) for number in range(shape.callers))
+        self.callers = tuple(caller(number, shape) for number in range(shape.callers))
         self._target = target
         self._done = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -98,6 +100,8 @@ class Load:
             failures=tuple(failures[:FAILURES_KEPT]),
             p50=_percentile(unary, 0.50),
             p99=_percentile(unary, 0.99),
+            p90=_percentile(unary, 0.90),
+            slowest=max(unary, default=0.0),
             stream_p50=_percentile(streams, 0.50),
             stream_p99=_percentile(streams, 0.99),
             longest_pause=slowest.longest_pause,

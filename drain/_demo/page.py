@@ -1,17 +1,15 @@
-"""The demo's result as one self-contained HTML page: no script, font or style from elsewhere; light and dark."""
+"""The demo's result as a page."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import cast
 
-from drain._demo.chart import STATUS_COLOURS, Chart, coarser
+from drain._demo.chart import Chart
+from drain._demo.frame import figure, filled, page, table
 from drain._demo.results import Demo, Restart, Run
 from drain._demo.table import rows, seconds, verdict
-from drain._demo.words import PHASES, WORDS
+from drain._demo.words import WORDS
 
 RESTARTS_SHOWN = 60
 MESSAGES_SHOWN = 10
@@ -21,19 +19,23 @@ STDERR_SHOWN = 500
 def render(demo: Demo) -> str:
     """The page."""
     chart = Chart.of(demo.runs)
-    template = Template(files("drain._demo").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=escape(verdict(demo)),
-        headline="".join(_headline(run) for run in demo.runs),
-        setting=escape(setting(demo)),
+    body = filled(
+        "demo.html",
         cards="".join(_card(run) for run in demo.runs),
-        figures="".join(_figure(run, chart) for run in demo.runs),
-        table=_table(("", *(WORDS[run.mode].name for run in demo.runs)), rows(demo.runs)),
+        figures="".join(figure(run, chart, WORDS[run.mode].name) for run in demo.runs),
+        table=table(("", *(WORDS[run.mode].name for run in demo.runs)), rows(demo.runs)),
         explained="".join(_explained(run, demo.settings.aio) for run in demo.runs),
         lag=f"{demo.settings.lag:g}",
         messages=_messages(demo.runs),
         restarts=_restarts(demo.runs),
-        about=" · ".join(f"{escape(name)} {escape(value)}" for name, value in demo.about.items()),
+    )
+    return page(
+        kicker="drain demo · rolling restarts under load",
+        title=verdict(demo),
+        headline="".join(_headline(run) for run in demo.runs),
+        setting=setting(demo),
+        body=body,
+        about=demo.about,
     )
 
 
@@ -69,28 +71,6 @@ def _card(run: Run) -> str:
     return f'<dl class="card {_state(run)}"><div class="name">{escape(WORDS[run.mode].name)}</div>{cells}</dl>'
 
 
-def _figure(run: Run, chart: Chart) -> str:
-    label = (
-        f"{WORDS[run.mode].name}: {run.load.lost:,} of {run.load.total:,} calls failed in {len(run.restarts)} restarts"
-    )
-    kinds = dict.fromkeys(span.phase for span in (*run.spans, *run.listed))
-    keys = "".join(f'<li><i class="p-{kind}"></i>{escape(text)}</li>' for kind, text in PHASES.items() if kind in kinds)
-    statuses = enumerate(run.load.lost_by_status.items())
-    lost = "".join(f'<li><i class="f{n % STATUS_COLOURS}"></i>{count:,} {escape(s)}</li>' for n, (s, count) in statuses)
-    data = {
-        "calls": {server: coarser(run.load.calls.get(server, ()), chart.factor) for server in run.servers},
-        "failed": {status: coarser(counts, chart.factor) for status, counts in run.load.failed.items()},
-    }
-    # "<" written out, so that no text in the data can end the script element.
-    embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f"<figure><figcaption><h2>{escape(WORDS[run.mode].name)}</h2><p>calls per second, by server</p>"
-        f'<ul class="legend lost">{lost}</ul></figcaption>'
-        f'{chart.svg(run, label)}<ul class="legend">{keys}</ul>'
-        f'<script type="application/json">{embedded}</script></figure>'
-    )
-
-
 def _explained(run: Run, aio: bool) -> str:
     words = WORDS[run.mode]
     code = escape(words.aio_code if aio else words.code)
@@ -105,12 +85,12 @@ def _messages(runs: Sequence[Run]) -> str:
         (name, f"{count:,}", status, kind, text)
         for (name, status, kind, text), count in counts.most_common(MESSAGES_SHOWN)
     ]
-    return _table(("run", "calls", "status", "kind", "what the caller was told"), lines)
+    return table(("run", "calls", "status", "kind", "what the caller was told"), lines)
 
 
 def _restarts(runs: Sequence[Run]) -> str:
     lines = [_restart(run, restart) for run in runs for restart in run.restarts[:RESTARTS_SHOWN]]
-    return _table(("run", "server", "at", "left in", "successor in use after", "what the server reported"), lines)
+    return table(("run", "server", "at", "left in", "successor in use after", "what the server reported"), lines)
 
 
 def _restart(run: Run, restart: Restart) -> tuple[str, ...]:
@@ -124,9 +104,3 @@ def _restart(run: Run, restart: Restart) -> tuple[str, ...]:
     said += [restart.stderr[-STDERR_SHOWN:]] * bool(restart.stderr)
     where = (WORDS[run.mode].name, restart.server, f"{restart.signalled:.1f} s")
     return (*where, seconds(restart.leaving), seconds(restart.whole), "; ".join(said))
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -34,6 +34,7 @@ class LoadResult:
         longest_pause: the longest that one caller went without an answer (a call's, or one message of a stream).
         longest_pause_ended: when that pause was over.
         held_up: the longest that a busy machine held up the callers' own process, or a byte that it sent to itself.
+        p90, slowest: as p50, and the longest of all.
     """
 
     started_at: float
@@ -49,6 +50,8 @@ class LoadResult:
     longest_pause: float
     longest_pause_ended: float = 0.0
     held_up: float = 0.0
+    p90: float = 0.0
+    slowest: float = 0.0
 
     @property
     def lost(self) -> int:

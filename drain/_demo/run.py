@@ -106,7 +106,7 @@ class Runner:
             "balancer", "drain._demo.balancer", f"--lag={self._settings.lag}", *backends
         )
         for place in self._places:
-            await _seen_serving(balancer, place, since=0.0)
+            await seen_serving(balancer, place, since=0.0)
         return balancer
 
     async def _target(self, balancer: Child | None) -> str:
@@ -136,7 +136,7 @@ class Runner:
         exit_code = await leaving.ended(LEAVE)
         exited = time.monotonic()
         serving = await self._start(place)
-        listed = serving if balancer is None else await _seen_serving(balancer, place, since=exited)
+        listed = serving if balancer is None else await seen_serving(balancer, place, since=exited)
         reports = [event["report"] for event in leaving.events if event["event"] == "report"]
         return Restart(
             server=place.name,
@@ -159,7 +159,7 @@ class Runner:
         self._on_progress(self._progress)
 
 
-async def _seen_serving(balancer: Child, place: Place, since: float) -> float:
+async def seen_serving(balancer: Child, place: Place, since: float) -> float:
     """When the balancer saw that place SERVING, after `since`; from then on it is in its table."""
 
     def seen(event: Event) -> bool:

@@ -56,11 +56,14 @@ WORDS["paired"] = Words(
 )
 
 PHASES = {
+    "starting": "not ready yet",
     "serving": "serving",
+    "leaving": "told to leave",
     "announcing": "announcing, still serving",
     "closing": "closing",
     "finishing": "finishing the last calls",
     "stopping": "stop(grace)",
+    "killed": "killed",
     "restarting": "restarting",
     "listed": "the balancer sends it new connections",
 }

@@ -40,20 +40,20 @@ def manifests(around: Surroundings, unreadable: Iterable[Unreadable] = ()) -> Ex
     for thing in around.things[:1]:
         found += _findings(around, thing)
     judged, over = ([each.thing.called for each in some] for some in (sorted_.judged, sorted_.passed_over))
-    return Examined(_ordered(found), tuple(judged), tuple(over), tuple(unreadable))
+    return Examined(ordered(found), tuple(judged), tuple(over), tuple(unreadable))
 
 
 def pair(given: Pair) -> Examined:
     """A server's keepalive settings and a client's."""
-    return Examined(_ordered(_findings(given, given.client.thing, called="the pair")))
+    return Examined(ordered(_findings(given, given.client.thing, called="the pair")))
 
 
 def process(given: Process) -> Examined:
     """This process, or container."""
-    return Examined(_ordered(_findings(given, None, called=given.called)))
+    return Examined(ordered(_findings(given, None, called=given.called)))
 
 
-def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Without repetitions: two containers of one workload may have one fault."""
     return tuple(sorted(dict.fromkeys(findings), key=lambda each: -each.severity))
 

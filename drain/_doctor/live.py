@@ -30,10 +30,10 @@ def surroundings(
     found = [cluster.get(kind, namespace, name) for kind, name in wanted]
     unseen: list[str] = []
     for name in () if wanted else _WORKLOADS:
-        found += cluster.list(KINDS[name], namespace)
+        found += cluster.all_of(KINDS[name], namespace)
     for name in _AROUND:
         try:
-            found += cluster.list(KINDS[name], namespace)
+            found += cluster.all_of(KINDS[name], namespace)
         except ApiError as error:
             if not forbidden(error) and not missing(error):
                 raise

@@ -234,6 +234,14 @@ def pairs(around: Surroundings) -> Iterator[Pair]:
                         yield Pair(sides[0], sides[1])
 
 
+def server_sides(around: Surroundings) -> Iterator[Side]:
+    """Servers made with drain, whose clients are not among the manifests."""
+    for workload in around.workloads:
+        for server in workload.servers:
+            if server.drains and (side := _from_container(server, ServerKeepalive)) is not None:
+                yield side
+
+
 def _service(target: str) -> str:
     return re.split(r"[.:]", target.partition(":")[2].lstrip("/").rpartition("/")[2])[0]
 

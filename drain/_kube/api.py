@@ -153,13 +153,27 @@ class Api:
         silence: float = SILENCE,
     ) -> Watch:
         """What changes after `version`, for as many seconds. Returns when it is open. Raises ApiError."""
-        query = _selector(service) | {
+        path = f"{_slices_of(namespace)}?{urlencode(_selector(service))}"
+        return self.watch_path(path, namespace, version, seconds, interrupt, silence=silence)
+
+    def watch_path(
+        self,
+        path: str,
+        namespace: str,
+        version: str,
+        seconds: int,
+        interrupt: Interrupt,
+        *,
+        silence: float = SILENCE,
+    ) -> Watch:
+        """The same of what a path with its query lists."""
+        query = {
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(seconds),
         }
-        path = f"{_slices_of(namespace)}?{urlencode(query)}"
+        path = f"{path}{'' if path.endswith('?') else '&'}{urlencode(query)}"
         response = self._send("watch", namespace, path, interrupt, _GET, read_timeout=silence)
         return Watch(response, self.server, namespace, interrupt, silence)
 

@@ -1,13 +1,15 @@
 """Objects of any kind for commands that look at a cluster, or change it: `drain doctor`, `drain rehearse`. Not for servers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from drain._kube.api import About, Api, Json
 from drain._kube.failure import ApiError
+from drain._kube.wire import Interrupt
 
+WATCH = 300  # seconds after which the API server ends a watch
 MERGE = "application/merge-patch+json"
 _NOT_FOUND, _FORBIDDEN = 404, 403
 
@@ -79,16 +81,33 @@ class Objects:
         found = self._api.ask("GET", About("get", kind.called, namespace), kind.path(namespace, name))
         return {"kind": kind.name, **found}
 
-    def list(self, kind: Kind, namespace: str, selector: Mapping[str, str] | None = None) -> list[Json]:
-        """All of a kind in a namespace, with these labels. Their `kind`, which the API leaves out of lists, is put in."""
-        query = (
-            "?labelSelector=" + quote(",".join(f"{key}={value}" for key, value in selector.items())) if selector else ""
-        )
-        answer = self._api.ask("GET", About("list", kind.called, namespace), kind.path(namespace) + query)
-        items = answer.get("items")
-        return (
-            [{"kind": kind.name, **each} for each in items if isinstance(each, dict)] if isinstance(items, list) else []
-        )
+    def all_of(self, kind: Kind, namespace: str) -> list[Json]:
+        """All of a kind in a namespace. Their `kind`, which the API leaves out of lists, is put in."""
+        return self.listed(kind, namespace, {})[0]
+
+    def listed(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[list[Json], str]:
+        """Those with these labels, and the version of the list, from which a watch may go on."""
+        path = f"{kind.path(namespace)}?{_chosen(labels)}"
+        answer = self._api.ask("GET", About("list", kind.called, namespace), path)
+        items, about = answer.get("items"), answer.get("metadata")
+        found = [each for each in items if isinstance(each, dict)] if isinstance(items, list) else []
+        version = str(about.get("resourceVersion") or "") if isinstance(about, dict) else ""
+        return [{"kind": kind.name, **each} for each in found], version
+
+    def watch(
+        self, kind: Kind, namespace: str, labels: Mapping[str, str], version: str, interrupt: Interrupt
+    ) -> Iterator[Json]:
+        """Events after that version, until the watch ends in whatever way: ApiError tells how. `interrupt` ends it."""
+        watch = self._api.watch_path(f"{kind.path(namespace)}?{_chosen(labels)}", namespace, version, WATCH, interrupt)
+        try:
+            while not interrupt:
+                yield from watch.events(wait=1.0)
+        finally:
+            watch.close()
+
+    def interrupt(self) -> Interrupt:
+        """To end a watch with, from any thread."""
+        return Interrupt()
 
     def patch(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any], sub: str = "") -> Json:
         """A merge patch of an object, or of a subresource of it."""
@@ -127,6 +146,10 @@ class Objects:
             raise
         status = answer.get("status")
         return bool(status.get("allowed")) if isinstance(status, dict) else None
+
+
+def _chosen(labels: Mapping[str, str]) -> str:
+    return urlencode({"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {})
 
 
 def forbidden(error: ApiError) -> bool:
