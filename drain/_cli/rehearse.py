@@ -75,7 +75,9 @@ class Asked:
 
     def method(self, target: str) -> Method:
         """What is called there, asked of its reflection unless bytes are given. Raises MethodError: it does not answer."""
-        with calling.opened(target, self.options) as channel:
+        with calling.opened(
+            target
+        ) as channel:  # without keepalive: whether that goes well is for the rehearsal to show
             if self.raw is not None:
                 request, streams = self.raw, self.stream
             else:

@@ -3,9 +3,11 @@ late, each restarted by SIGTERM under load. No cluster is needed.
 """
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -72,13 +74,16 @@ class Command(Child):
         self._asking = asyncio.get_running_loop().create_task(self._ask())
 
     async def ended(self, within: float) -> int:
-        """Its exit code. When its grace is over it is killed, as kubelet does."""
+        """Its exit code. When its grace is over it is killed; when it has ended, so is all that it has started: as in a pod."""
         try:
-            try:
-                return await super().ended(self.grace)
-            except ChildFailedError:
-                self.kill()
-                return await super().ended(within)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.grace):
+                    await self._process.wait()
+            self.kill()
+            await self._process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            return await super().ended(within)
         finally:
             if self._asking is not None:
                 self._asking.cancel()

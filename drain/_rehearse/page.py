@@ -13,7 +13,9 @@ from drain._rehearse.result import Rehearsal, Verdict, latency
 
 _MESSAGES_SHOWN = 12
 _LIVES_SHOWN = 60
-_UNNAMED = "Where calls are not shown by server, their answers hold no server's name: have it put into metadata, or into the answer."
+_UNNAMED = (
+    "Where calls are not shown by server, their answers hold no server's name: have it put into metadata, or an answer."
+)
 _MEANING = {
     Verdict.KEPT: "Every call was answered while servers left and others took their place. Users would have noticed nothing.",
     Verdict.LOST: "Calls failed while servers left or others took their place. Each would have been an error for somebody.",
@@ -29,7 +31,7 @@ def render(rehearsal: Rehearsal) -> str:
         "rehearsal.html",
         cards=_cards(rehearsal),
         meaning=_meaning(rehearsal),
-        figure=figure(run, Chart.of([run]), rehearsal.subject) if run.servers else "",
+        figure=figure(run, Chart.of([run]), "Calls") if run.servers else "",
         advice=_advice(rehearsal.advice),
         calls=table(("", ""), _figures(rehearsal)),
         who="Servers" if rehearsal.named else "Servers (answers do not say which one gave them)",
@@ -44,10 +46,10 @@ def render(rehearsal: Rehearsal) -> str:
     state = "good" if rehearsal.verdict is Verdict.KEPT else "bad"
     lost = f'<b class="{state}">{load.lost:,}</b> of {load.total:,} calls failed'
     return page(
-        kicker=f"drain rehearse · {rehearsal.subject}",
+        kicker="drain rehearse · servers leave under load",
         title=rehearsal.headline,
         headline=f'<span class="line">{lost}</span><span class="line done">{escape(rehearsal.done)}</span>',
-        setting=rehearsal.load,
+        setting=f"{rehearsal.subject}: {rehearsal.load}",
         body=body,
         about=rehearsal.about,
     )
@@ -99,12 +101,13 @@ def _servers(rehearsal: Rehearsal) -> str:
     calls = {name: sum(counts) for name, counts in rehearsal.run.load.calls.items()}
     rows = []
     for each in rehearsal.lives[:_LIVES_SHOWN]:
+        told = rehearsal.named and each.short in calls  # of one that was restarted in its place: once
         codes = ", ".join(map(str, dict.fromkeys(each.exit_codes.values())))
         rows.append(
             (
                 each.name,
-                f"{calls.get(each.short, 0):,}" if rehearsal.named else "",
-                f"{rehearsal.connections.get(each.short, 0):,}" if rehearsal.named else "",
+                f"{calls.pop(each.short):,}" if told else "",
+                f"{rehearsal.connections.get(each.short, 0):,}" if told else "",
                 seconds(each.left) if each.left is not None else "",
                 f"{codes}{' (killed)' if each.killed else ''}",
             )

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from drain._demo.results import Run
 from drain._doctor.finding import Finding
 
+_WHILE = 2.0  # seconds
+
 
 class Verdict(enum.Enum):
     """KEPT: no call was lost, and nothing was killed. LOST: calls failed. KILLED: none failed, but a server was killed amid its
@@ -101,13 +103,34 @@ class Rehearsal:
         }:
             listed = ", ".join(f"{name} with exit code {code}" for name, code in odd.items())
             said.append(f"Ended otherwise than in good order: {listed}.")
-        details = " ".join(failure.details for failure in self.run.load.failures)
+        if idle := self._idle:
+            said.append(
+                f"{', '.join(idle)}: got no call. Clients stay on the connections that they have; a new pod gets some when the "
+                "server rotates them (RebalancePolicy, max_connection_age), or from clients that follow the endpoints."
+            )
+        if cancelled := self.run.load.lost_by_status.get("CANCELLED"):
+            said.append(
+                f"{cancelled:,} calls ended CANCELLED: grpc's stop(grace) marks a server as shut down before it tells its "
+                "clients, and calls that arrive in between end so."
+            )
+        details = " ".join({failure.details for failure in self.run.load.failures}).lower().replace("_", " ")
         for text, meaning in _TEXTS.items():
             if text in details:
                 said.append(meaning)
         if crashed := [each.short for each in self.lives if each.restarts]:
             said.append(f"{', '.join(crashed)}: a container was restarted.")
         return tuple(said)
+
+    @property
+    def _idle(self) -> list[str]:
+        """Servers that served for a while, and got no call."""
+        if not self.named:
+            return []
+        served: dict[str, float] = {}
+        for each in self.run.spans:
+            if each.phase == "serving":
+                served[each.server] = served.get(each.server, 0.0) + each.end - each.start
+        return [name for name, time in served.items() if time > _WHILE and name not in self.run.load.calls]
 
     def as_dict(self) -> dict[str, object]:
         """Plain JSON-able values, with what a script wants first."""
@@ -137,12 +160,12 @@ class Rehearsal:
         }
 
 
-# Texts of grpc's, in what failed calls were told.
+# Texts of grpc's in what failed calls were told, in lower case and without underscores.
 _TEXTS = {
-    "too_many_pings": "The server closed connections with GOAWAY too_many_pings: it was pinged more often than it permits.",
-    "Connection refused": "Connections were refused: a pod was among the endpoints, still or already, while its server did not "
+    "too many pings": "The server closed connections with GOAWAY too_many_pings: it was pinged more often than it permits.",
+    "connection refused": "Connections were refused: a pod was among the endpoints, still or already, while its server did not "
     "listen.",
-    "max_age": "Connections were closed by max_connection_age_grace, with calls in flight.",
+    "max age": "Connections were closed by max_connection_age_grace, with calls in flight.",
 }
 
 

@@ -17,6 +17,7 @@ import grpc
 from drain._demo.children import ChildFailedError
 from tests.bench import (
     cpu,
+    doctor,
     endpoints,
     exits,
     firstcall,
@@ -59,6 +60,7 @@ BENCHES: dict[str, Bench] = {
     "scale": scale.measure,
     "workers": workers.measure,
     "proxies": proxies.measure,
+    "doctor": doctor.measure,
 }
 
 

@@ -48,6 +48,11 @@ def _period(container: Container) -> float | None:
         return None
 
 
+def _is_told(container: Container) -> bool:
+    """Whether the container is told of a grace period, be it a wrong one."""
+    return container.environ.get(_PERIOD, "").strip().lower() not in ("", "none")
+
+
 @rule(
     "grace-too-short",
     Workload,
@@ -62,7 +67,7 @@ def grace_too_short(workload: Workload) -> Iterator[Trip]:
     for each in workload.servers:
         if each.drains:
             made = policy(each)
-            if made is None or _PERIOD in each.environ:  # told: "grace-unlike" and "bad-setting" judge that
+            if made is None or _is_told(each):  # "grace-unlike" and "bad-setting" judge that
                 continue
             parts = (made.announce_timeout, made.finishing_time, made.reserve)
             if sum(parts) > workload.grace:

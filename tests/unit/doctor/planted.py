@@ -44,6 +44,12 @@ PLANTED = (
         '{name: DRAIN_DRAIN_TIMEOUT, value: "55"}',
         "Seconds: 60",
     ),
+    Plant(
+        "grace-too-short",
+        "alb.yaml",
+        'GRACE_PERIOD, value: "90"',
+        'GRACE_PERIOD, value: "none"}, {name: DRAIN_DRAIN_TIMEOUT, value: "70"',
+    ),
     Plant("grace-too-short", "daemonset.yaml", "value: 15s", "value: 55s"),
     Plant("grace-unlike", "drain-server.yaml", 'PERIOD, value: "60"', 'PERIOD, value: "90"', 'value: "90"'),
     Plant(
