@@ -67,4 +67,4 @@ compare: $(STAMP)  ## every known way side by side in a real cluster, as root, b
 	$(BIN)/python -m tests.bench.compare $(ARGS)
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis drain-demo.html compare.json compare.html
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis drain-demo.html drain-rehearsal.html compare.json compare.html

@@ -61,7 +61,7 @@ class Thing:
 
     def beside(self, other: "Thing") -> bool:
         """Whether both may be in one namespace."""
-        return not self.namespace or not other.namespace or self.namespace == other.namespace
+        return _may_be(self.namespace, other.namespace)
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Workload:
         """Whether its account may do that; None: nothing that was read says so."""
         if self.around.may is not None:
             return self.around.may(namespace or self.thing.namespace, self.account, verb, resource)
-        return _granted(self, verb, resource)
+        return _granted(self, verb, resource, namespace or self.thing.namespace)
 
 
 def _backends(ingress: Object) -> Iterator[str]:
@@ -225,18 +225,19 @@ def _backends(ingress: Object) -> Iterator[str]:
             yield text(path, "backend", "service", "name")
 
 
-def _granted(workload: Workload, verb: str, resource: str) -> bool | None:
-    """By the Roles that were read. Known only where something here is about that account."""
+def _granted(workload: Workload, verb: str, resource: str, namespace: str) -> bool | None:
+    """In that namespace, by the Roles that were read. Known only where something here is about that account."""
     around, account = workload.around, workload.account
     bindings = [
         each
         for each in around.of("RoleBinding", "ClusterRoleBinding")
-        if (each.kind == "ClusterRoleBinding" or each.beside(workload.thing)) and _binds(each, workload)
+        if (each.kind == "ClusterRoleBinding" or _may_be(each.namespace, namespace)) and _binds(each, workload)
     ]
-    known = bindings or any(
+    at_home = _may_be(workload.thing.namespace, namespace)  # another namespace's Roles may be in its own manifests
+    known = at_home and any(
         each.name == account and each.beside(workload.thing) for each in around.of("ServiceAccount")
     )
-    if not known:
+    if not bindings and not known:
         return None
     rules: list[Object] = []
     for each in bindings:
@@ -254,11 +255,16 @@ def _granted(workload: Workload, verb: str, resource: str) -> bool | None:
     )
 
 
+def _may_be(one: str, other: str) -> bool:
+    """Two namespaces, of which either may not be said."""
+    return not one or not other or one == other
+
+
 def _binds(binding: Thing, workload: Workload) -> bool:
     for _, each in mappings(binding.body, "subjects"):
         named = text(each, "kind") == "ServiceAccount" and text(each, "name") == workload.account
         where = text(each, "namespace")
-        if named and (not where or not workload.thing.namespace or where == workload.thing.namespace):
+        if named and _may_be(where, workload.thing.namespace):
             return True
     return False
 

@@ -165,7 +165,7 @@ _TEXTS = {
     "too many pings": "The server closed connections with GOAWAY too_many_pings: it was pinged more often than it permits.",
     "connection refused": "Connections were refused: a pod was among the endpoints, still or already, while its server did not "
     "listen.",
-    "max age": "Connections were closed by max_connection_age_grace, with calls in flight.",
+    "max connection age": "Connections were closed by max_connection_age_grace, with calls in flight.",
 }
 
 

@@ -105,3 +105,44 @@ def test_manifests_need_no_grpc() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+AS_FIRST = """
+import os, signal, subprocess, sys
+if sys.argv[1:] == ["caught"]:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+done = subprocess.run([sys.executable, "-c", "import sys; from drain._cli import main; sys.exit(main())", "doctor", "--json"],
+                      capture_output=True, text=True, timeout=60)
+print(done.stdout)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "rules"),
+    [
+        ("exec {python} {program} caught", []),
+        ("exec {python} {program} plain", ["pid1-ignores-sigterm"]),
+        ("{python} {program} caught; true", ["pid1-is-a-shell"]),
+    ],
+)
+def test_the_first_process_of_a_container(tmp_path: Path, line: str, rules: list[str]) -> None:
+    """A real PID namespace, so that PID 1 is what it is in a pod: a server with a handler, one without, a shell."""
+    program = tmp_path / "program.py"
+    program.write_text(AS_FIRST)
+    (tmp_path / "none").mkdir()
+    alone = [
+        "unshare",
+        *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]),
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ]
+    command = [*alone, "sh", "-c", line.format(python=sys.executable, program=program)]
+    environ = {
+        **os.environ,
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "DRAIN_SERVICE_ACCOUNT_DIR": str(tmp_path / "none"),
+    }
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=environ)
+    assert done.stdout, done.stderr
+    assert [each["rule"] for each in json.loads(done.stdout)["findings"]] == rules

@@ -80,6 +80,7 @@ def test_verdicts(made: Rehearsal, verdict: Verdict) -> None:
         (rehearsal(load_=failing(("CANCELLED", "CANCELLED"))), "1 calls ended CANCELLED"),
         (rehearsal(load_=failing(("UNAVAILABLE", "GOAWAY received; Error code: 11; Debug Text: too_many_pings"))), "pinged more often"),
         (rehearsal(load_=failing(("UNAVAILABLE", "connect: Connection refused (111)"))), "Connections were refused"),
+        (rehearsal(load_=failing(("UNAVAILABLE", "max connection age"))), "closed by max_connection_age_grace"),
         (rehearsal(load_=load(calls={"aaaaa": (1,) * 100})), "bbbbb: got no call"),
     ],
 )  # fmt: skip

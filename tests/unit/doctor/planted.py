@@ -48,7 +48,7 @@ PLANTED = (
         "grace-too-short",
         "alb.yaml",
         'GRACE_PERIOD, value: "90"',
-        'GRACE_PERIOD, value: "none"}, {name: DRAIN_DRAIN_TIMEOUT, value: "70"',
+        'GRACE_PERIOD, value: "none"}\n            - {name: DRAIN_DRAIN_TIMEOUT, value: "60"',
     ),
     Plant("grace-too-short", "daemonset.yaml", "value: 15s", "value: 55s"),
     Plant("grace-unlike", "drain-server.yaml", 'PERIOD, value: "60"', 'PERIOD, value: "90"', 'value: "90"'),

@@ -197,3 +197,37 @@ def test_explanations() -> None:
 
 def test_pairs_are_found_in_manifests() -> None:
     assert any(rule.subject is Pair for rule in RULES.values())
+
+
+ISTIO = "          terminationDrainDuration: 40s\n          concurrency: 2\n"
+ZERO = '          proxyMetadata:\n            EXIT_ON_ZERO_ACTIVE_CONNECTIONS: "true"\n'
+LINKERD = '        config.alpha.linkerd.io/proxy-wait-before-exit-seconds: "30"\n'
+NATIVE = '        config.beta.linkerd.io/proxy-enable-native-sidecar: "true"\n'
+SIDECAR = "      initContainers: [{name: istio-proxy, image: x, restartPolicy: Always}]\n      containers:\n"
+NLB = "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "changes", "rules"),
+    [
+        ("istio.yaml", [(ISTIO, ZERO)], set()),
+        ("istio.yaml", [(ISTIO, "          [no yaml\n")], {"istio-drain"}),
+        ("istio.yaml", [(ISTIO, "          concurrency: 2\n"), ("      containers:\n", SIDECAR)], set()),
+        ("istio.yaml", [(ISTIO, "          concurrency: 2\n"), ('inject: "true"', 'inject: "false"')], set()),
+        ("linkerd.yaml", [(LINKERD, NATIVE)], set()),
+        ("linkerd.yaml", [(LINKERD, ""), ("inject: enabled", "inject: disabled")], set()),
+        ("alb.yaml", [("metadata: {name: gateway, namespace: edge}\nspec: {selector", f"metadata: {{name: gateway, namespace: edge, annotations: {{{NLB}: deregistration_delay.timeout_seconds=0}}}}\nspec: {{selector")], {"deregistration-delay"}),
+        ("sleep.yaml", [("kind: Service", "kind: Service\n# another namespace's, so it is not this one's"), ("metadata:\n  name: pricing\nspec:\n  selector:", "metadata:\n  name: pricing\n  namespace: other\nspec:\n  sessionAffinity: ClientIP\n  selector:"), ("metadata:\n  name: pricing\nspec:\n  replicas", "metadata:\n  name: pricing\n  namespace: this\nspec:\n  replicas")], set()),
+        ("drain-server.yaml", [("value: 5m", "value: none")], set()),
+        ("drain-server.yaml", [("kubernetes:///orders:grpc", "kubernetes:///orders.other:grpc")], set()),  # whose Roles are not here
+    ],
+)  # fmt: skip
+def test_variants(manifest: str, changes: list[tuple[str, str]], rules: set[str]) -> None:
+    """What changes nothing, and what a second way of saying it changes."""
+    text = (GOOD / manifest).read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    examined = judged(text)
+    assert {each.rule for each in examined.findings} == rules
+    assert not examined.unreadable
