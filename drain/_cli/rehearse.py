@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import grpc
 from rich.console import Console
 from rich.text import Text
 
@@ -47,6 +48,7 @@ class Asked:
         written, data, raw, metadata, stream, timeout, lasts: the method, as it was given.
         shape: of the load. rate: calls a second, of all callers. options: channel arguments of `--client`.
         side: the client's keepalive, if a file says it.
+        credentials: for TLS; None: plain text. authority: what the certificate is for, if it is not the target.
     """
 
     path: str
@@ -59,14 +61,17 @@ class Asked:
     shape: Shape
     rate: float
     side: Side | None
+    credentials: grpc.ChannelCredentials | None
+    authority: str | None
 
     @property
     def options(self) -> list[tuple[str, Any]]:
-        """Channel arguments for keepalive."""
+        """Channel arguments."""
+        name = [] if self.authority is None else [("grpc.default_authority", self.authority)]
         if self.side is None:
-            return []
+            return list(name)
         keepalive = self.side.keepalive
-        return [
+        return name + [
             (argument, round(value * 1000) if setting.kind == "duration" else int(value))
             for setting in keepalive.settings()
             if (value := getattr(keepalive, setting.name)) is not None
@@ -75,9 +80,9 @@ class Asked:
 
     def method(self, target: str) -> Method:
         """What is called there, asked of its reflection unless bytes are given. Raises MethodError: it does not answer."""
-        with calling.opened(
-            target
-        ) as channel:  # without keepalive: whether that goes well is for the rehearsal to show
+        name = [each for each in self.options if each[0] == "grpc.default_authority"]
+        # Without keepalive: whether that goes well is for the rehearsal to show.
+        with calling.opened(target, name, self.credentials) as channel:
             if self.raw is not None:
                 request, streams = self.raw, self.stream
             else:
@@ -123,6 +128,9 @@ class Asked:
     help="A stream that lasts longer is ended by its caller.",
 )
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Sent with each call. May be repeated.")
+@click.option("--tls", is_flag=True, help="The calls go over TLS; certificates are checked by the system's roots.")
+@click.option("--ca", "ca_file", metavar="FILE", help="The same, checked by these roots (PEM).")
+@click.option("--authority", metavar="NAME", help="Whom the certificate is for.  [default: the target's name]")
 @click.option("--target", metavar="TARGET", help="Where the calls go.  [default: the workload's Service]")
 @click.option(
     "--client",
@@ -271,7 +279,7 @@ def command(
         _end(str(error), UNREACHABLE)
     except ApiError as error:
         _end(str(error), FORBIDDEN if forbidden(error) else UNREACHABLE)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
         _end("interrupted", INTERRUPTED)
     _write(done, html_file, json_file, png_file)
     sys.exit(CODES[done.verdict])
@@ -289,6 +297,9 @@ def _asked(
     callers: int,
     rate: float,
     timeout: float,
+    tls: bool,
+    ca_file: str | None,
+    authority: str | None,
 ) -> Asked:
     if raw_ is not None and data is not None:
         raise click.UsageError("--data and --raw are two ways to say the request: give one.")
@@ -309,13 +320,27 @@ def _asked(
         shape=Shape(callers=callers, streaming=0, interval=callers / rate, timeout=timeout),
         rate=rate,
         side=side,
+        credentials=_credentials(ca_file) if tls or ca_file else None,
+        authority=authority,
     )
+
+
+def _credentials(ca_file: str | None) -> grpc.ChannelCredentials:
+    roots = None
+    if ca_file is not None:
+        try:
+            roots = Path(ca_file).read_bytes()
+        except OSError as error:
+            raise click.BadParameter(f"{ca_file}: {error.strerror}", param_hint="--ca") from None
+    return grpc.ssl_channel_credentials(roots)
 
 
 def _local(
     asked: Asked, template: local.Template, *, processes: int, rounds: int, lag: float, grace: float
 ) -> Rehearsal:
     """Processes of a command, here."""
+    if asked.credentials is not None:
+        raise click.UsageError("--tls and --ca go with a workload: the balancer asks for health in plain text.")
     with Console(stderr=True).status("starting", spinner="dots") as status:
         runner = local.Local(
             template,
@@ -362,6 +387,7 @@ def _live(
     """A workload that runs."""
     from drain._doctor.live import surroundings  # noqa: PLC0415
 
+    _heed_signals()
     cluster = Objects()
     namespace = namespace or cluster.namespace
     workload = live.look(cluster, kind, namespace, name, actions)
@@ -380,10 +406,12 @@ def _live(
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("there is nobody to ask: say --yes to have it done.")
-        click.confirm("Go on?", abort=True, err=True)
+        if not click.confirm("Go on?", err=True):
+            _end("nothing was changed", INTERRUPTED)
     with Console(stderr=True).status("load begins", spinner="dots") as status:
         rehearser = live.Rehearser(cluster, workload, within=within, on_step=status.update)
-        run, steps, lives, _ = rehearser.run(target, called, asked.shape, actions, asked.options)
+        making = calling.Making(called, rehearser.names, asked.options, asked.credentials)
+        run, steps, lives = rehearser.run(target, making, asked.shape, actions)
     advice = list(examine.manifests(around).findings)
     if asked.side is not None:
         for side in server_sides(around):
@@ -393,6 +421,17 @@ def _live(
         notes.append(f"pods were not seen all the time: {rehearser.pods.trouble}")
     words = f"{asked.words} to {target}."
     return _rehearsal(workload.called, done, words, run, steps, lives, rehearser.names, examine.ordered(advice), notes)
+
+
+def _heed_signals() -> None:
+    """SIGTERM and SIGHUP end it as Ctrl-C does: what was scaled is scaled back. One that is ignored (nohup) stays so."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
 
 
 def _rehearsal(

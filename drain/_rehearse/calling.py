@@ -50,11 +50,13 @@ class Making:
 
     Attributes:
         method: what is called. names: who may answer. options: further channel arguments, for keepalive.
+        credentials: for TLS; None: plain text.
     """
 
     method: Method
     names: Names
     options: Sequence[tuple[str, Any]] = ()
+    credentials: grpc.ChannelCredentials | None = None
 
     def __call__(self, number: int, shape: Shape) -> "Rehearser":
         """One caller."""
@@ -74,7 +76,7 @@ class Rehearser(Caller):
         return self.making.method.streams
 
     def _open(self, target: str) -> grpc.Channel:
-        channel = opened(target, self.making.options)
+        channel = opened(target, self.making.options, self.making.credentials)
         channel.subscribe(self._changed)
         return channel
 
@@ -117,11 +119,18 @@ class Rehearser(Caller):
         return server
 
 
-def opened(target: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+def opened(
+    target: str, options: Sequence[tuple[str, Any]] = (), credentials: grpc.ChannelCredentials | None = None
+) -> grpc.Channel:
     """A channel with a connection of its own: plain grpc, or drain's where the target is one of its."""
-    if "://" in target and not target.startswith(("dns:", "ipv4:", "ipv6:", "unix:")):
-        return drain.insecure_channel(target, options=[*OPTIONS[:1], *options])
-    return grpc.insecure_channel(target, options=[*OPTIONS, *options])
+    ours = "://" in target and not target.startswith(("dns:", "ipv4:", "ipv6:", "unix:"))
+    secure, insecure = (
+        (drain.secure_channel, drain.insecure_channel) if ours else (grpc.secure_channel, grpc.insecure_channel)
+    )
+    arguments = [*(OPTIONS[:1] if ours else OPTIONS), *options]  # the others are ClientPolicy's own defaults
+    if credentials is None:
+        return insecure(target, options=arguments)
+    return secure(target, credentials, options=arguments)
 
 
 @contextlib.contextmanager

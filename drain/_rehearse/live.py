@@ -12,7 +12,6 @@ from drain._demo.results import Run, Span
 from drain._doctor.fields import get, mapping, mappings, text, whole
 from drain._kube.objects import KINDS, Kind, Objects
 from drain._rehearse.calling import UNNAMED, Making, Names
-from drain._rehearse.method import Method
 from drain._rehearse.pods import Pod, Pods
 from drain._rehearse.result import Life, Step
 
@@ -141,10 +140,10 @@ class Rehearser:
         self.names.add(pod.name, pod.short)
 
     def run(
-        self, target: str, method: Method, shape: Shape, actions: Sequence[Action], options: Sequence[tuple[str, Any]]
-    ) -> tuple[Run, tuple[Step, ...], tuple[Life, ...], Load]:
+        self, target: str, making: Making, shape: Shape, actions: Sequence[Action]
+    ) -> tuple[Run, tuple[Step, ...], tuple[Life, ...]]:
         """Load, the actions one after the other, and what came of it. A scale is undone however it ends."""
-        load = Load(target, shape, Making(method, self.names, options))
+        load = Load(target, shape, making)
         self.pods.start()
         steps: list[Step] = []
         try:
@@ -166,7 +165,7 @@ class Rehearser:
         if UNNAMED in result.calls:
             spans.insert(0, Span(UNNAMED, "serving", 0.0, result.duration))
         run = Run(mode="rehearsal", load=result, restarts=(), spans=tuple(spans), listed=())
-        return run, tuple(steps), tuple(map(_life, self.pods.all)), load
+        return run, tuple(steps), tuple(map(_life, self.pods.all))
 
     def _do(self, action: Action, zero: float) -> list[Step]:
         wanted = self._workload.replicas

@@ -1,6 +1,7 @@
 """The method that is called, and with what: found by the server's own reflection, or given as raw bytes."""
 
 import binascii
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,18 +63,29 @@ def by_reflection(channel: grpc.Channel, path: str, message: str | None) -> tupl
     except ModuleNotFoundError as error:
         raise MethodError(f"{error.name} is not installed: pip install 'grpc-drain[cli]', or give --raw") from None
     service, _, name = path.removeprefix("/").partition("/")
+    over = threading.Event()
+
+    def give_up() -> None:
+        over.set()
+        channel.close()
+
+    late = threading.Timer(BOUND, give_up)  # reflection has no deadline of its own
+    late.daemon = True
+    late.start()
     try:
         database = ProtoReflectionDescriptorDatabase(channel)
         pool = descriptor_pool.DescriptorPool(database)
         methods = pool.FindServiceByName(service).methods_by_name
-    except grpc.RpcError as error:
-        why = "it has no reflection" if error.code() is grpc.StatusCode.UNIMPLEMENTED else _told(error)
+    except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed
+        why = _told(error) if not over.is_set() else f"no answer within {BOUND:g} s"
         raise MethodError(
             f"the server cannot be asked about {service}: {why}. Give --raw HEX (`--raw ''` is the empty message)"
         ) from None
     except KeyError:
         known = ", ".join(sorted(database.get_services())[:8])
         raise MethodError(f"the server's reflection knows no service {service!r}; it knows {known}") from None
+    finally:
+        late.cancel()
     if name not in methods:
         raise MethodError(f"{service} has no method {name!r}; it has {', '.join(sorted(methods))}")
     method = methods[name]
@@ -96,7 +108,9 @@ def metadata(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((key, value) for key, _, value in pairs)
 
 
-def _told(error: grpc.RpcError) -> str:
-    details = error.details() or "" if isinstance(error, grpc.Call) else str(error)
-    code = error.code().name if isinstance(error, grpc.Call) else ""
-    return f"{code}: {details}"[:300]
+def _told(error: Exception) -> str:
+    if not isinstance(error, grpc.Call):
+        return str(error)[:300]
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return "it has no reflection"
+    return f"{error.code().name}: {error.details()}"[:300]

@@ -45,11 +45,12 @@ def render(rehearsal: Rehearsal) -> str:
     )
     state = "good" if rehearsal.verdict is Verdict.KEPT else "bad"
     lost = f'<b class="{state}">{load.lost:,}</b> of {load.total:,} calls failed'
+    what = f"{rehearsal.subject}: {rehearsal.done}"
     return page(
         kicker="drain rehearse · servers leave under load",
         title=rehearsal.headline,
-        headline=f'<span class="line">{lost}</span><span class="line done">{escape(rehearsal.done)}</span>',
-        setting=f"{rehearsal.subject}: {rehearsal.load}",
+        headline=f'<span class="line">{lost}</span><span class="line done">{escape(what)}</span>',
+        setting=rehearsal.load,
         body=body,
         about=rehearsal.about,
     )

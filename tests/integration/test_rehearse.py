@@ -2,12 +2,24 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+import trustme
+
+from drain._demo import echo
+from drain._demo.caller import Shape
+from drain._demo.load import Load
+from drain._rehearse import method
+from drain._rehearse.calling import Making, Names, opened, tried
+from drain._rehearse.method import Method, MethodError
+from tests.integration._servers.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DRAIN = f"{sys.executable} -c 'import sys; from drain._cli import main; sys.exit(main())'"
@@ -180,3 +192,39 @@ def test_what_cannot_be(tmp_path: Path, words: list[str], code: int, said: str) 
 def test_a_picture_without_a_browser(tmp_path: Path) -> None:
     done = rehearse(tmp_path, "--command", PLAIN, *UNARY, "--png", "x.png", CHROME="nothing-of-that-name")
     assert (done.returncode, "needs Chromium or Chrome" in done.stderr) == (2, True)
+
+
+def test_over_tls() -> None:
+    """The callers themselves: a server with a certificate of its own authority."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("orders.shop")
+    key, chain = certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes()
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers((echo.handler("server-1"),))
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
+    server.start()
+    names = Names()
+    names.add("server-1", "1")
+    roots = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    making = Making(Method("/drain.demo.Echo/Unary"), names, [("grpc.default_authority", "orders.shop")], roots)
+    try:
+        with opened(f"127.0.0.1:{port}", making.options, roots) as channel:
+            assert tried(channel, making.method) is None
+        load = Load(f"127.0.0.1:{port}", Shape(callers=3, streaming=0), making)
+        load.start()
+        until(lambda: load.ok > 30)
+        result = load.stop()
+    finally:
+        server.stop(0)
+    assert (result.lost, set(result.calls), names.connections) == (0, {"1"}, {"1": 3})
+
+
+def test_reflection_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that accepts and is silent costs the bound, and no more."""
+    monkeypatch.setattr(method, "BOUND", 0.5)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        grpc.insecure_channel(f"127.0.0.1:{silent.getsockname()[1]}") as channel,
+        pytest.raises(MethodError, match=r"no answer within 0\.5 s"),
+    ):
+        method.by_reflection(channel, "/a.B/C", None)
