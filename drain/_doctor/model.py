@@ -1,12 +1,12 @@
 """Objects by what they are to each other: a workload, its containers, services, budgets, autoscalers, rights. Nothing is sure."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from drain._doctor import command, selectors, words
-from drain._doctor.fields import Object, Path, get, mapping, mappings, sequence, text, texts, whole
+from drain._doctor import rights, selectors, words
+from drain._doctor.container import Container
+from drain._doctor.fields import Object, Path, mapping, mappings, sequence, text, whole
 from drain._doctor.reading import Document
 
 _TEMPLATES: dict[str, Path] = {
@@ -61,7 +61,7 @@ class Thing:
 
     def beside(self, other: "Thing") -> bool:
         """Whether both may be in one namespace."""
-        return _may_be(self.namespace, other.namespace)
+        return selectors.may_be(self.namespace, other.namespace)
 
 
 @dataclass(frozen=True)
@@ -170,14 +170,14 @@ class Workload:
         return text(self.pod, "serviceAccountName") or text(self.pod, "serviceAccount") or "default"
 
     @functools.cached_property
-    def containers(self) -> tuple["Container", ...]:
+    def containers(self) -> tuple[Container, ...]:
         """Without those that a mesh has put in."""
         path = (*self.spec_path, "containers")
         found = (Container(self, (*path, index), each) for index, each in mappings(self.thing.body, *path))
         return tuple(each for each in found if each.name not in words.MESH_CONTAINERS)
 
     @functools.cached_property
-    def servers(self) -> tuple["Container", ...]:
+    def servers(self) -> tuple[Container, ...]:
         """Containers of which something says that they serve gRPC."""
         return tuple(each for each in self.containers if each.serves_grpc)
 
@@ -215,7 +215,7 @@ class Workload:
         """Whether its account may do that; None: nothing that was read says so."""
         if self.around.may is not None:
             return self.around.may(namespace or self.thing.namespace, self.account, verb, resource)
-        return _granted(self, verb, resource, namespace or self.thing.namespace)
+        return rights.granted(self, verb, resource, namespace or self.thing.namespace)
 
 
 def _backends(ingress: Object) -> Iterator[str]:
@@ -223,136 +223,6 @@ def _backends(ingress: Object) -> Iterator[str]:
     for _, each in mappings(ingress, "spec", "rules"):
         for _, path in mappings(each, "http", "paths"):
             yield text(path, "backend", "service", "name")
-
-
-def _granted(workload: Workload, verb: str, resource: str, namespace: str) -> bool | None:
-    """In that namespace, by the Roles that were read. Known only where something here is about that account."""
-    around, account = workload.around, workload.account
-    bindings = [
-        each
-        for each in around.of("RoleBinding", "ClusterRoleBinding")
-        if (each.kind == "ClusterRoleBinding" or _may_be(each.namespace, namespace)) and _binds(each, workload)
-    ]
-    at_home = _may_be(workload.thing.namespace, namespace)  # another namespace's Roles may be in its own manifests
-    known = at_home and any(
-        each.name == account and each.beside(workload.thing) for each in around.of("ServiceAccount")
-    )
-    if not bindings and not known:
-        return None
-    rules: list[Object] = []
-    for each in bindings:
-        kind, name = text(each.body, "roleRef", "kind"), text(each.body, "roleRef", "name")
-        roles = [role for role in around.of(kind) if role.name == name and (kind == "ClusterRole" or role.beside(each))]
-        if not roles:
-            return None  # a role that is somewhere else
-        rules += [rule for role in roles for _, rule in mappings(role.body, "rules")]
-    group = "discovery.k8s.io" if resource == "endpointslices" else ""
-    return any(
-        not {verb, "*"}.isdisjoint(texts(rule, "verbs"))
-        and not {resource, "*"}.isdisjoint(texts(rule, "resources"))
-        and not {group, "*"}.isdisjoint(texts(rule, "apiGroups"))
-        for rule in rules
-    )
-
-
-def _may_be(one: str, other: str) -> bool:
-    """Two namespaces, of which either may not be said."""
-    return not one or not other or one == other
-
-
-def _binds(binding: Thing, workload: Workload) -> bool:
-    for _, each in mappings(binding.body, "subjects"):
-        named = text(each, "kind") == "ServiceAccount" and text(each, "name") == workload.account
-        where = text(each, "namespace")
-        if named and _may_be(where, workload.thing.namespace):
-            return True
-    return False
-
-
-@dataclass(frozen=True)
-class Container:
-    """One container of a workload."""
-
-    workload: Workload
-    path: Path
-    body: Object
-
-    @property
-    def name(self) -> str:
-        """As the pod calls it."""
-        return text(self.body, "name")
-
-    @property
-    def argv(self) -> list[str]:
-        """Command and arguments as far as the manifest has them: without `command` the image's own comes first."""
-        return [*texts(self.body, "command"), *texts(self.body, "args")]
-
-    @functools.cached_property
-    def environ(self) -> dict[str, str]:
-        """Variables whose values are written out."""
-        return {text(each, "name"): text(each, "value") for _, each in self.variables if "value" in each}
-
-    @property
-    def variables(self) -> Iterable[tuple[int, Object]]:
-        """All variables."""
-        return mappings(self.body, "env")
-
-    def variable_path(self, name: str) -> Path:
-        """Where a variable's value is; where variables are, if it is not there."""
-        for index, each in self.variables:
-            if text(each, "name") == name:
-                return (*self.path, "env", index, "value")
-        return (*self.path, "env")
-
-    @functools.cached_property
-    def prestop(self) -> command.PreStop | None:
-        """Its preStop hook."""
-        return command.prestop(get(self.body, "lifecycle", "preStop"))
-
-    @property
-    def prestop_path(self) -> Path:
-        """Where the hook is."""
-        return (*self.path, "lifecycle", "preStop")
-
-    @functools.cached_property
-    def drains(self) -> bool:
-        """Whether something says that it is made with drain: one of drain's variables, or its hook (not for other servers)."""
-        named = {text(each, "name") for _, each in self.variables}
-        return bool(named & words.SERVER_VARIABLES) or (self.prestop is not None and self.prestop.asks_drain)
-
-    @functools.cached_property
-    def serves_grpc(self) -> bool:
-        """Whether something says so: a port's name or number, a service, a probe, drain itself."""
-        if self.drains or any("grpc" in mapping(self.body, probe) for probe in words.PROBES):
-            return True
-        if any("grpc_health_probe" in " ".join(texts(self.body, probe, "exec", "command")) for probe in words.PROBES):
-            return True
-        return any(
-            words.is_grpc(text(each, "name"), whole(each, "containerPort"), "") for _, each in self.ports
-        ) or any(
-            self.has_port(get(port, "targetPort") or get(port, "port"))
-            for service in self.workload.services
-            for _, port in mappings(service.body, "spec", "ports")
-            if words.is_grpc(text(port, "name"), whole(port, "port"), text(port, "appProtocol"))
-        )
-
-    @property
-    def ports(self) -> Iterable[tuple[int, Object]]:
-        """Those it declares."""
-        return mappings(self.body, "ports")
-
-    def has_port(self, wanted: Any) -> bool:
-        """By name or number. A number need not be declared: a lone container has all of them."""
-        if isinstance(wanted, int):
-            numbers = [whole(each, "containerPort") for _, each in self.ports]
-            return wanted in numbers or (not numbers and len(self.workload.containers) == 1)
-        return any(text(each, "name") == wanted for _, each in self.ports)
-
-    @property
-    def targets(self) -> Iterator[str]:
-        """Targets of drain's own channels that its arguments and variables name."""
-        for each in (*self.argv, *self.environ.values()):
-            yield from words.TARGET.findall(each)
 
 
 @dataclass(frozen=True, slots=True)

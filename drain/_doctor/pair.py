@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from drain._doctor.container import Container
 from drain._doctor.fields import Path, mappings, text
-from drain._doctor.model import Container, Surroundings, Thing
+from drain._doctor.model import Surroundings, Thing
 from drain._doctor.reading import Document, Map, documents
 from drain._settings import INT_MAX, Settings, seconds_from
 from drain.config import ClientKeepalive, ServerKeepalive

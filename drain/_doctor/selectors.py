@@ -1,4 +1,4 @@
-"""Label selectors, as Kubernetes reads them."""
+"""Label selectors, as Kubernetes reads them; and namespaces, which manifests often leave out."""
 
 from drain._doctor.fields import Object, mapping, mappings, text, texts
 
@@ -14,6 +14,11 @@ def matches(selector: Object, labels: Object) -> bool:
     if not all(key in labels and text(labels, key) == text(exact, key) for key in exact):
         return False
     return all(_holds(each, labels) for _, each in mappings(selector, "matchExpressions"))
+
+
+def may_be(one: str, other: str) -> bool:
+    """Two namespaces, of which either may not be said."""
+    return not one or not other or one == other
 
 
 def _holds(expression: Object, labels: Object) -> bool:

@@ -12,6 +12,7 @@ from drain._demo.results import Run, Span
 from drain._doctor.fields import get, mapping, mappings, text, whole
 from drain._kube.objects import KINDS, Kind, Objects
 from drain._rehearse.calling import UNNAMED, Making, Names
+from drain._rehearse.errors import RehearsalError
 from drain._rehearse.pods import Pod, Pods
 from drain._rehearse.result import Life, Step
 
@@ -19,7 +20,7 @@ _LULL = 3.0  # seconds of calls before the first step and after the last: a call
 _POLL = 0.1
 
 
-class LiveError(Exception):
+class LiveError(RehearsalError):
     """It cannot be rehearsed with this workload. Its text says why."""
 
 

@@ -22,6 +22,7 @@ from drain._demo.probe import HealthProbe
 from drain._demo.results import Run, Settings
 from drain._demo.run import START, Place, Progress, Runner
 from drain._rehearse.calling import Making, Names
+from drain._rehearse.errors import RehearsalError
 from drain._rehearse.method import Method
 from drain._rehearse.result import Life, Step
 
@@ -29,7 +30,7 @@ _LOOK = 0.03  # seconds between two looks at a server that leaves
 _KILLED = -9
 
 
-class CommandError(Exception):
+class CommandError(RehearsalError):
     """The command cannot be run. Its text says why."""
 
 

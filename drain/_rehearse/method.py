@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import grpc
 
+from drain._rehearse.errors import RehearsalError
+
 BOUND = 10.0  # seconds for reflection to answer
 
 
-class MethodError(Exception):
+class MethodError(RehearsalError):
     """The method cannot be called. Its text says what to do."""
 
 

@@ -6,12 +6,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from drain._rehearse.errors import RehearsalError
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 _BOUND = 60.0  # seconds
 _SIZE = "1280,1900"
 
 
-class PictureError(Exception):
+class PictureError(RehearsalError):
     """No picture. Its text says why."""
 
 

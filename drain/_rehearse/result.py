@@ -77,7 +77,7 @@ class Rehearsal:
     @property
     def verdict(self) -> Verdict:
         """The sum of it."""
-        if any(each.unfinished for each in self.steps):
+        if any(each.unfinished for each in self.steps) or not self.run.load.total:
             return Verdict.UNFINISHED
         if self.run.load.lost:
             return Verdict.LOST
@@ -92,7 +92,9 @@ class Rehearsal:
     @property
     def evidence(self) -> tuple[str, ...]:
         """What speaks for a cause, by itself: a sentence each."""
-        said = []
+        said = [f"{each.what}: {each.unfinished}." for each in self.steps if each.unfinished]
+        if not self.run.load.total:
+            said.append("No call was made: the rate is too low for so short a time.")
         if killed := [each.short for each in self.lives if each.killed]:
             said.append(
                 f"{', '.join(killed)}: killed by SIGKILL (exit code 137), because the grace period was over. Calls in flight "

@@ -62,6 +62,7 @@ KILLED = Life("x-1-aaaaa", "aaaaa", 30.0, {"main": 137}, killed=True)
         (rehearsal(load_=failing(("UNAVAILABLE", "x"))), Verdict.LOST),
         (rehearsal(lives=(KILLED,)), Verdict.KILLED),
         (rehearsal(steps=(Step("restarted", 0, 1, "2 of 3 pods ready"),), load_=failing(("UNAVAILABLE", "x"))), Verdict.UNFINISHED),
+        (rehearsal(load_=load(calls={})), Verdict.UNFINISHED),
         (rehearsal(advice=(ADVICE,)), Verdict.KEPT),  # what is said of a manifest is no loss
     ],
 )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from drain._doctor.container import Container
 from drain._doctor.finding import Severity
-from drain._doctor.model import Container, Workload
+from drain._doctor.model import Workload
 from drain._doctor.rule import Trip, rule
 from drain._doctor.rules._sources import POD_TERMINATION
 from drain._settings import text

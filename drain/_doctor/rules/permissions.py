@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from drain._doctor.container import Container
 from drain._doctor.fields import get, mappings
 from drain._doctor.finding import Severity
-from drain._doctor.model import Container, Workload
+from drain._doctor.model import Workload
 from drain._doctor.rule import Trip, rule
 from drain._doctor.rules._sources import ACCOUNT, RBAC
 from drain._doctor.rules.budget import policy
