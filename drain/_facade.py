@@ -18,6 +18,7 @@ from drain._core.lifecycle import REFUSED, Input
 from drain._driver import Driver
 from drain._grpc.listening import written
 from drain._hands import Crew
+from drain._observe import watched
 from drain._outlook import Look
 from drain._subject import Subject
 from drain._subscribers import Callback, Subscribers
@@ -48,6 +49,7 @@ class Facade:
         self._inner: Any = None
         self._health_server: Any = None
         self._threads: int | None = None  # of the user's pool
+        watched.enter(self)
 
     # What a grpc server does.
 

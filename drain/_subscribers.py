@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
-from drain._observe import structlog_sink
+from drain._observe import structlog_sink, watched
 from drain.events import Event
 
 Callback: TypeAlias = Callable[[Event], object]
@@ -31,10 +31,10 @@ class Subscribers:
         return remove
 
     def tell(self, event: Event) -> None:
-        """Log the event, then call everybody, in the order of subscription."""
+        """Log the event, then call everybody: who listens to all of this process, then in the order of subscription."""
         self._safely(structlog_sink.log, event)
         with self._lock:
-            callbacks = list(self._callbacks)
+            callbacks = [*watched.listeners(), *self._callbacks]
         for callback in callbacks:
             self._safely(callback, event)
 

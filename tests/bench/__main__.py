@@ -26,6 +26,7 @@ from tests.bench import (
     kills,
     leaving,
     memory,
+    metrics,
     observation,
     percall,
     prestop,
@@ -61,6 +62,7 @@ BENCHES: dict[str, Bench] = {
     "workers": workers.measure,
     "proxies": proxies.measure,
     "doctor": doctor.measure,
+    "metrics": metrics.measure,
 }
 
 

@@ -125,7 +125,7 @@ def resident() -> int:
 def main() -> None:
     """Serve until SIGTERM, or until the parent is gone."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench._server")
-    parser.add_argument("--library", choices=("plain", "drain"), required=True)
+    parser.add_argument("--library", choices=("plain", "drain", "metrics"), required=True)
     parser.add_argument("--flavour", choices=("sync", "aio"), required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--port", type=int, required=True)
@@ -134,6 +134,8 @@ def main() -> None:
     address = f"127.0.0.1:{asked.port}"
     settings: dict[str, Any] = {} if asked.announce_timeout is None else {"announce_timeout": asked.announce_timeout}
     policy = drain.DrainPolicy(goaway="require", **settings)  # without lossless GOAWAY there is nothing to measure
+    if asked.library == "metrics":  # drain, and its metrics
+        drain.metrics.serve(0, "127.0.0.1")
     if asked.library == "plain":
         asyncio.run(plain_aio(asked.name, address)) if asked.flavour == "aio" else plain(asked.name, address)
     elif asked.flavour == "aio":

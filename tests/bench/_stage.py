@@ -67,7 +67,7 @@ class Stage:
     """Servers of one library and flavour, with callers.
 
     Args:
-        library: "plain" or "drain". flavour: "sync" or "aio". servers: how many. announce_timeout: None is the default.
+        library: "plain", "drain", or "metrics" (drain with them). flavour: "sync" or "aio". servers: how many. announce_timeout: None is the default.
     """
 
     def __init__(self, library: str, flavour: str, *, servers: int = 1, announce_timeout: float | None = None) -> None:

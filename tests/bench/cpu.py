@@ -34,9 +34,9 @@ async def measure(quick: bool) -> AsyncIterator[Row]:
         yield Row(f"server CPU per call, {pairs} pairs, {flavour}", figure, mark, passed, details)
 
 
-async def one_round(flavour: str, calls: int) -> tuple[float, float, float]:
-    """CPU seconds of three fresh servers for that many calls each: plain, drain, plain."""
-    async with Stage("plain", flavour) as one, Stage("drain", flavour) as two, Stage("plain", flavour) as three:
+async def one_round(flavour: str, calls: int, base: str = "plain", other: str = "drain") -> tuple[float, float, float]:
+    """CPU seconds of three fresh servers for that many calls each: base, other, base."""
+    async with Stage(base, flavour) as one, Stage(other, flavour) as two, Stage(base, flavour) as three:
         stages = (one, two, three)
         targets = [f"--target={stage.places[0].address}" for stage in stages]
         client = await one.family.start("client", "tests.bench._bursts", *targets)

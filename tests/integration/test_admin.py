@@ -278,6 +278,8 @@ def test_the_documented_session(serve: Serve, sock: Path) -> None:
 
 def shape(value: Any, name: str = "") -> Any:
     """What must be the same in two answers: names, kinds, states, and the words of errors; not numbers, and nobody's address."""
+    if name == "threads":  # null on asyncio
+        return "number or null"
     if isinstance(value, dict):
         return {key: shape(each, key) for key, each in value.items() if key != "phases"}
     if isinstance(value, list):
