@@ -63,3 +63,14 @@ annotations:
   {{- if or $monitor.force (.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $monitor.kind)) -}}yes{{- end -}}
 {{- end -}}
 {{- end }}
+
+{{/* "yes" where the alerts are made. */}}
+{{- define "grpc-service.alerts" -}}
+{{- $alerts := .Values.metrics.alerts -}}
+{{- if $alerts.enabled -}}
+  {{- if not .Values.metrics.enabled -}}
+    {{- fail "metrics.alerts.enabled is true, but metrics.enabled is false: there is nothing to be alerted by. Set metrics.enabled to true." -}}
+  {{- end -}}
+  {{- if or $alerts.force (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PrometheusRule") -}}yes{{- end -}}
+{{- end -}}
+{{- end }}
