@@ -18,9 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return exec_.main(words[1:])
     if words == ["--version"]:
-        from drain._demo.about import version  # noqa: PLC0415
+        from drain._cli import version  # noqa: PLC0415
 
-        print(f"drain {version('grpc-drain')}")
+        print(version.text())
         return 0
     try:
         from drain._cli import root  # noqa: PLC0415

@@ -34,7 +34,9 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("grpc-drain"), message="drain %(version)s")
+@click.version_option(
+    version("grpc-drain"), message="drain %(version)s", help="Show what is installed, and what it can do."
+)
 def drain() -> None:
     """Graceful drain for gRPC servers, which leave without failing one call, and clients that follow them."""
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import grpc
 import pytest
 
 MAIN = "import sys; from drain._cli import main; sys.exit(main())"
@@ -86,6 +87,9 @@ def test_the_other_commands_say_what_is_missing(missing: str) -> None:
 def test_help_and_version() -> None:
     """The list of commands, exec included; the version, also without click."""
     assert {"demo", "exec"} <= set(drain("--help").stdout.split())
-    assert drain("--version").stdout.startswith("drain ")
+    shown = drain("--version").stdout.splitlines()
+    assert shown[0].startswith("drain ")
+    assert shown[1].startswith(f"grpcio {grpc.__version__}, Python 3.")
+    assert [line.partition(":")[0] for line in shown[2:4]] == ["lossless GOAWAY, sync", "lossless GOAWAY, aio"]
     assert drain("--version", before="import sys; sys.modules['click'] = None; ").returncode == 0
     assert drain("no-such-command").returncode == 2
