@@ -6,7 +6,16 @@ from drain._doctor import command
 from drain._doctor.finding import Severity
 from drain._doctor.process import Process
 from drain._doctor.rule import Trip, rule
-from drain._doctor.rules._sources import DRAIN, EXEC_FORM, GRPCIO_ABORT, PERFORMANCE, PIDS, RBAC, READ_ONLY_ROOT
+from drain._doctor.rules._sources import (
+    DRAIN,
+    EXEC_FORM,
+    GRPCIO_ABORT,
+    PERFORMANCE,
+    PIDS,
+    POD_TERMINATION,
+    RBAC,
+    READ_ONLY_ROOT,
+)
 from drain._settings import Settings
 from drain.config import ClientPolicy, DrainPolicy, ServerKeepalive
 from drain.errors import ConfigurationError
@@ -55,7 +64,7 @@ def server_leaves_classic(process: Process) -> Iterator[Trip]:
     Process,
     Severity.ERROR,
     why="drain refuses a value that cannot hold when the server, or the channel, is made: the process does not start.",
-    source=DRAIN,
+    source=POD_TERMINATION,
 )
 def environment_refused(process: Process) -> Iterator[Trip]:
     """A DRAIN_ variable here whose value is refused."""
