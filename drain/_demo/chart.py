@@ -14,6 +14,7 @@ WIDTH, LEFT, RIGHT = 1120, 92, 12
 TOP, CALLS, FAILED, AXIS = 10, 150, 54, 26  # heights, from the top down; the lanes are between the last two
 LANE, LISTED, GAP = 18, 4, 12
 THINNEST = 3
+DOT = 8  # radius of a mark's number
 NOTE = 190  # width of the note beside a run that was over sooner
 DEEPEST = FAILED - 26  # the tallest bar of failed calls: their number has to fit below
 POINTS = 300  # along the time axis: the page stays small however long the run was
@@ -61,8 +62,8 @@ class Chart:
         """Where a number of calls in one point is."""
         return round(TOP + CALLS * (1 - calls / max(1, self.peak) / 1.05), 1)
 
-    def svg(self, run: Run, label: str) -> str:
-        """The whole picture of one run."""
+    def svg(self, run: Run, label: str, marks: Sequence[float] = ()) -> str:
+        """The whole picture of one run. `marks`: times at which something was done; numbered from 1."""
         lanes = TOP + CALLS + FAILED
         bottom = lanes + len(run.servers) * (LANE + LISTED + GAP)
         data = f'data-step="{self.step}" data-left="{LEFT}" data-right="{WIDTH - RIGHT}" data-seconds="{self.seconds}"'
@@ -71,6 +72,7 @@ class Chart:
             *self._grid(run, bottom),
             *self._areas(run),
             *self._failures(run),
+            *self._marks(marks, bottom),
         ]
         for number, server in enumerate(run.servers):
             parts += self._lane(run, server, number, lanes + number * (LANE + LISTED + GAP))
@@ -92,6 +94,13 @@ class Chart:
             yield _line("end", x, x, TOP, bottom)
             if WIDTH - x > NOTE:
                 yield _text("note", x + 10, self.y(0) - 10, f"all restarted after {run.load.duration:.0f} s")
+
+    def _marks(self, marks: Sequence[float], bottom: float) -> Iterator[str]:
+        for number, seconds in enumerate(marks, 1):
+            x = self.x(seconds)
+            yield _line("mark", x, x, TOP, bottom)
+            yield f'<circle class="mark" cx="{x}" cy="{TOP}" r="{DOT}"/>'
+            yield _text("marked", x, TOP + 4, str(number), "middle")
 
     def _areas(self, run: Run) -> Iterator[str]:
         points = int(run.load.duration / self.step)  # whole ones only

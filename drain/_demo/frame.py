@@ -29,8 +29,8 @@ def page(*, kicker: str, title: str, headline: str, setting: str, body: str, abo
     )
 
 
-def figure(run: Run, chart: Chart, name: str) -> str:
-    """A run's chart, with what its colours mean and its figures for the pointer."""
+def figure(run: Run, chart: Chart, name: str, marks: Sequence[float] = ()) -> str:
+    """A run's chart, with what its colours mean and its figures for the pointer. `marks`: see `Chart.svg`."""
     label = f"{name}: {run.load.lost:,} of {run.load.total:,} calls failed in {len(run.restarts)} restarts"
     kinds = dict.fromkeys(span.phase for span in (*run.spans, *run.listed))
     keys = "".join(f'<li><i class="p-{kind}"></i>{escape(text)}</li>' for kind, text in PHASES.items() if kind in kinds)
@@ -45,7 +45,7 @@ def figure(run: Run, chart: Chart, name: str) -> str:
     return (
         f"<figure><figcaption><h2>{escape(name)}</h2><p>calls per second, by server</p>"
         f'<ul class="legend lost">{lost}</ul></figcaption>'
-        f'{chart.svg(run, label)}<ul class="legend">{keys}</ul>'
+        f'{chart.svg(run, label, marks)}<ul class="legend">{keys}</ul>'
         f'<script type="application/json">{embedded}</script></figure>'
     )
 

@@ -31,15 +31,12 @@ def render(rehearsal: Rehearsal) -> str:
         "rehearsal.html",
         cards=_cards(rehearsal),
         meaning=_meaning(rehearsal),
-        figure=figure(run, Chart.of([run]), "Calls") if run.servers else "",
+        figure=figure(run, Chart.of([run]), "Calls", [each.began for each in rehearsal.steps]) if run.servers else "",
         advice=_advice(rehearsal.advice),
         calls=table(("", ""), _figures(rehearsal)),
         who="Servers" if rehearsal.named else "Servers (answers do not say which one gave them)",
         servers=_servers(rehearsal),
-        steps=table(
-            ("", "at", "took", ""),
-            ((s.what, f"{s.began:.1f} s", seconds(s.took), s.unfinished) for s in rehearsal.steps),
-        ),
+        steps=table(("", "", "at", "took", ""), _steps(rehearsal)),
         messages=_messages(rehearsal),
         reading=_UNNAMED if UNNAMED in load.calls else "",
     )
@@ -54,6 +51,11 @@ def render(rehearsal: Rehearsal) -> str:
         body=body,
         about=rehearsal.about,
     )
+
+
+def _steps(rehearsal: Rehearsal) -> Iterable[tuple[str, ...]]:
+    for number, each in enumerate(rehearsal.steps, 1):
+        yield str(number), each.what, f"{each.began:.1f} s", seconds(each.took), each.unfinished
 
 
 def _cards(rehearsal: Rehearsal) -> str:

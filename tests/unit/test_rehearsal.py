@@ -106,7 +106,8 @@ def test_the_page_stands_alone_and_is_well_formed() -> None:
     assert "@import" not in page
     assert "container &quot;&lt;b&gt;&quot;" in page
     svg = page[page.index("<svg") : page.index("</svg>") + 6]
-    ElementTree.fromstring(svg)
+    found = ElementTree.fromstring(svg)
+    assert [each.text for each in found.iter("text") if each.get("class") == "marked"] == ["1"]  # its one step
 
 
 def test_actions() -> None:
