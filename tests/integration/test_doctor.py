@@ -20,6 +20,12 @@ Spawn = Callable[..., ServerProcess]
 PROGRAM = [sys.executable, "-c", "import sys; from drain._cli import main; sys.exit(main())", "doctor"]
 
 
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of other tests, which run at the same time, are not looked at."""
+    monkeypatch.setenv("DRAIN_RUNTIME_DIR", str(tmp_path / "alone"))
+
+
 def doctor(*words: str, **named: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*PROGRAM, *words], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **named}

@@ -145,6 +145,7 @@ def test_in_a_pod(cluster: Cluster, namespace: Namespace, tmp_path: Path) -> Non
             "KUBERNETES_SERVICE_HOST": host,
             "KUBERNETES_SERVICE_PORT": port,
             "DRAIN_SERVICE_ACCOUNT_DIR": str(folder),
+            "DRAIN_RUNTIME_DIR": str(tmp_path / "alone"),
         }
         done = subprocess.run(
             [*PROGRAM, "--json"], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environ}
