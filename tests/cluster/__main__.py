@@ -1,4 +1,4 @@
-"""`python -m tests.cluster`: have programs (charts' and proxies', too) and images ready, with progress shown, before the tests need them.
+"""`python -m tests.cluster`: have programs (those of other tests, too) and images ready, with progress shown, before the tests need them.
 
 `python -m tests.cluster up` brings the cluster up as well, and keeps it until Ctrl-C: for kubectl, helm and you.
 """
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from tests._parts import helm, proxies
+from tests._parts import browser, helm, prometheus, proxies
 from tests._parts.making import PartMissingError
 from tests.cluster._node import cluster, images
 
@@ -23,6 +23,7 @@ def main() -> int:
     try:
         programs, archives = cluster.parts(_say), images.ready(_say)
         found = [*programs.values(), helm.ready(_say), *proxies.ready(_say).values(), *archives.values()]
+        found += [prometheus.promtool(_say), browser.ready(_say)]
     except PartMissingError as error:
         print(f"tests.cluster: {error}", file=sys.stderr)
         return 1

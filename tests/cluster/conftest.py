@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests._parts import helm
+from tests._parts import browser, helm
 from tests._parts.making import PartMissingError, on_path
 from tests.cluster._node import cluster as made_here
 from tests.cluster._node import images
@@ -71,6 +71,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             if config.getoption("--kubeconfig", None) is None:
                 _ready["programs"] = made_here.parts(_say)
                 _ready["images"] = images.ready(_say)
+                _ready["browser"] = browser.ready(_say)
         except PartMissingError as error:
             _missing.append(str(error))
 
@@ -117,6 +118,15 @@ def helm_program() -> Path:
     if _missing:
         pytest.fail(f"tests/cluster needs helm: {_missing[0]}", pytrace=False)
     found: Path = _ready["helm"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """For pictures."""
+    if _missing:
+        pytest.fail(f"tests/cluster needs Chromium: {_missing[0]}", pytrace=False)
+    found: Path = _ready["browser"]
     return found
 
 

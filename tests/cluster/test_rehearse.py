@@ -71,10 +71,13 @@ def errors(told: dict[str, Any]) -> set[str]:
     return {each["rule"] for each in told["advice"] if each["severity"] == "error"}
 
 
-def test_one_that_loses_nothing(room: Kubectl, image: str, tmp_path: Path) -> None:
+def test_one_that_loses_nothing(
+    room: Kubectl, image: str, tmp_path: Path, chromium: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By rollout, scale and deletion; its calls are told by pod, and its phases are."""
     put(room, server(image, "drain", "sync", prestop=["drain-prestop"]))
     picture = tmp_path / "page.png"
+    monkeypatch.setenv("CHROME", str(chromium))
     code, told = rehearse(
         room, tmp_path, "--do", "restart", "--do", "scale=5", "--do", "delete=1", "--png", str(picture)
     )
@@ -146,7 +149,23 @@ def test_nothing_is_touched_unasked(room: Kubectl, image: str, tmp_path: Path) -
         rehearse(room, tmp_path, yes=False)
     with pytest.raises(AssertionError, match="Nothing was changed"):
         rehearse(room, tmp_path, "--method", "drain.load.Load/Nothing")
+    said = asked(room, tmp_path, "n")
+    assert "will be restarted, while 16 callers make up to 200 calls a second of drain.load.Load/Call" in said
+    assert said.endswith("nothing was changed\n")
     assert uids(room) == before
+
+
+def asked(room: Kubectl, folder: Path, answer: str) -> str:
+    """What a person at a terminal is asked, and what is said to the answer."""
+    ours, theirs = os.openpty()
+    command = [*PROGRAM, f"deploy/{APP}", "-n", str(room.namespace), f"--kubeconfig={room.kubeconfig}", *METHOD]
+    with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
+        os.write(ours, f"{answer}\n".encode())
+        _, said = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 130, said
+    return said
 
 
 def uids(room: Kubectl) -> Iterable[str]:

@@ -1,0 +1,110 @@
+"""docs/guides as they stand: programs run and leave in good order, manifests pass the doctor, commands and settings are those that there are."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from drain._cli.root import COMMANDS, drain
+from drain._doctor import examine
+from drain._doctor.model import Surroundings, Thing
+from drain._doctor.reading import documents
+from drain._doctor.rule import RULES
+from drain._doctor.words import VARIABLES
+from drain._prestop.options import _parser
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(
+    [
+        *(DOCS / "guides").glob("*.md"),
+        DOCS / "rehearse.md",
+        DOCS / "metrics.md",
+        DOCS / "testing.md",
+        DOCS / "doctor.md",
+    ]
+)
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
+
+
+def blocks(language: str) -> list[object]:
+    found: list[object] = []
+    for page in GUIDES:
+        texts = re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+        found += [pytest.param(text, id=f"{page.stem}-{number}") for number, text in enumerate(texts, 1)]
+    return found
+
+
+@pytest.mark.parametrize("program", blocks("python"))
+def test_programs_run(program: str, tmp_path: Path) -> None:
+    """Servers leave on SIGTERM and tell what it cost; the others end by themselves. Ports are the machine's to choose."""
+    file = tmp_path / "program.py"
+    file.write_text(program.replace(":50051", ":0"))
+    environ = {
+        **os.environ,
+        "DRAIN_RUNTIME_DIR": str(tmp_path / "run"),
+        "DRAIN_ANNOUNCE_MIN": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    )
+    try:
+        if ".run()" in program:
+            assert process.stderr is not None
+            deadline = time.monotonic() + 60
+            for line in process.stderr:
+                if "serving" in line or time.monotonic() > deadline:
+                    break
+            process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert ("drained in" in out) == (".run()" in program)
+
+
+@pytest.mark.parametrize("manifest", blocks("yaml"))
+def test_manifests_pass_the_doctor(manifest: str) -> None:
+    found, bad = documents(manifest, "guide")
+    examined = examine.manifests(Surroundings(tuple(map(Thing, found))), bad)
+    assert (examined.findings, examined.unreadable) == ((), ())
+    assert examined.judged
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_are_those_that_there_are(page: Path) -> None:
+    """Commands with their options, variables, links to other pages, and rules by their anchors."""
+    text = page.read_text()
+    for command, rest in re.findall(
+        r"\bdrain (doctor|rehearse|status|resolve|rotate|pause|resume|demo|drain)\b([^`\n]*)", text
+    ):
+        known = _options(command)
+        for option in re.findall(r"(?<![\w-])--[a-z-]+", _bare(rest)):
+            assert option in known, (command, option)
+    for option in re.findall(r"drain-prestop`? (--[a-z-]+)", text):
+        assert option in _parser()._option_string_actions
+    for variable in re.findall(r"\bDRAIN_[A-Z_]*[A-Z]\b", text):
+        assert variable in VARIABLES or variable == "DRAIN_RUNTIME_DIR", variable
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+    for anchor in re.findall(r"doctor\.md#([a-z0-9-]+)", text):
+        assert anchor in RULES
+
+
+def _bare(words: str) -> str:
+    """Without comments, table cells behind, and what another program is told."""
+    return re.sub(r"'[^']*'", "", words.partition("#")[0].partition("|")[0]).partition(" -- ")[0]
+
+
+def _options(command: str) -> set[str]:
+    assert command in COMMANDS
+    context = click.Context(drain)
+    found = drain.get_command(context, command)
+    assert found is not None
+    return {option for each in found.params for option in each.opts} | {"--help"}
