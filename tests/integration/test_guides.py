@@ -66,7 +66,7 @@ def test_programs_run(program: str, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 0, err
-    assert ("drained in" in out) == (".run()" in program)
+    assert ("drained in" in out + err) == (".run()" in program), out + err
 
 
 @pytest.mark.parametrize("manifest", blocks("yaml"))
