@@ -30,7 +30,7 @@ def refused(client: Client, *words: str) -> None:
     assert code == "UNAVAILABLE"
     for each in words:
         assert each in details
-    assert took < 2
+    assert took < 8  # a resource that is missing takes grpc 15 s
 
 
 def test_an_unknown_service(reader: Namespace, backend: Backends, connect: Connect) -> None:
