@@ -288,6 +288,17 @@ class Settings:
         if (contradiction := self._contradiction()) is not None:
             raise ConfigurationError(f"{type(self).__name__}: {contradiction}")
 
+    def arguments(self) -> Iterator[tuple[str, int]]:
+        """The channel arguments: milliseconds for durations, 0 or 1 for flags; a field that is None sets nothing.
+
+        Texts are not among them: whether an authority is said depends on the user's own arguments.
+        """
+        for each in self.settings():
+            value = getattr(self, each.name)
+            if value is not None and each.kind != "text":
+                number = round(value * 1000) if each.kind == "duration" else value
+                yield from ((argument, int(number)) for argument in each.arguments)
+
     def _contradiction(self) -> str | None:
         """The first pair of values that cannot both hold, with the way out; None: all is well."""
         return None

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich import box
@@ -20,6 +21,8 @@ from drain._demo.page import render, setting
 from drain._demo.results import Demo, Settings
 from drain._demo.table import rows, verdict
 from drain._demo.words import WORDS
+
+T = TypeVar("T")
 
 LOST, INTERRUPTED = 1, 130
 MAX_LAG = 6.0  # announce_timeout is 8 s: a balancer that learns later than that cannot be waited for
@@ -87,7 +90,7 @@ def command(
     modes = (*([baseline] * (not no_baseline)), drained, *([both] * paired))
     try:
         with live(settings, modes) as show:
-            demo = asyncio.run(_until_told(compare(settings, modes, show)))
+            demo = asyncio.run(until_told(compare(settings, modes, show)))
     except ChildFailedError as error:
         raise click.ClickException(str(error)) from error
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -100,9 +103,9 @@ def command(
     sys.exit(LOST if demo.lost else 0)
 
 
-async def _until_told(demo: Coroutine[None, None, Demo]) -> Demo:
+async def until_told(running: Coroutine[None, None, T]) -> T:
     """SIGTERM and SIGHUP cancel it, as Ctrl-C does: its processes are ended first."""
-    task = asyncio.ensure_future(demo)
+    task = asyncio.ensure_future(running)
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await task

@@ -91,12 +91,11 @@ def command(
 
 def code(examined: Examined) -> int:
     """The exit code."""
-    worst = max((each.severity for each in examined.findings), default=Severity.ADVICE)
-    if worst is Severity.ERROR:
+    if examined.worst is Severity.ERROR:
         return FAILED
     if examined.unreadable:
         return UNREADABLE
-    return WARNED if worst is Severity.WARNING else 0
+    return WARNED if examined.worst is Severity.WARNING else 0
 
 
 def _files(names: Sequence[str]) -> tuple[Examined, dict[str, list[str]]]:

@@ -18,9 +18,8 @@ Sources = Mapping[str, Sequence[str]]
 
 def as_dict(examined: Examined) -> dict[str, Any]:
     """Plain JSON-able values."""
-    worst = max((each.severity for each in examined.findings), default=None)
     return {
-        "worst": worst.word if worst is not None else None,
+        "worst": examined.worst.word if examined.worst is not None else None,
         "findings": [each.as_dict() for each in examined.findings],
         "judged": list(examined.judged),
         "passed_over": list(examined.passed_over),
@@ -65,7 +64,7 @@ def finding(found: Finding, sources: Sources, width: int) -> Text:
     text.append(textwrap.fill(found.why, width, initial_indent="  ", subsequent_indent="  ") + "\n", "dim")
     if found.change:
         if place.path:
-            text.append(f"  {place.path if place.present else place.path + ' (missing)'}\n", "dim")
+            text.append(f"  {place.field}\n", "dim")
         lines = sources.get(place.source, ())
         if place.present and place.line is not None and 0 < place.line <= len(lines):
             text.append(f"    - {lines[place.line - 1].strip()}\n", "red")
@@ -81,7 +80,7 @@ def summary(examined: Examined) -> Text:
     judged = f"{_counted(len(examined.judged), 'workload')} judged: " if examined.judged else ""
     if examined.unreadable:
         words.append(f"{_counted(len(examined.unreadable), 'document')} unreadable")
-    worst = max((each.severity for each in examined.findings), default=None)
+    worst = examined.worst
     style = _STYLES[worst] if worst is not None else "bold red" if examined.unreadable else "bold green"
     return Text(judged + (", ".join(words) if words else "nothing that would lose a call"), style)
 
@@ -89,8 +88,7 @@ def summary(examined: Examined) -> Text:
 def explain(rule: Rule) -> None:
     """All of a rule."""
     console = Console()
-    title = " ".join((rule.check.__doc__ or "").split())
-    text = Text.assemble((rule.name, "bold"), "  ", (rule.severity.word, _STYLES[rule.severity]), f"\n{title}\n")
+    text = Text.assemble((rule.name, "bold"), "  ", (rule.severity.word, _STYLES[rule.severity]), f"\n{rule.title}\n")
     text.append(textwrap.fill(rule.why, _WIDTH) + "\n")
     text.append(rule.source, "dim")
     _print(console, text)
@@ -100,7 +98,7 @@ def list_rules(rules: Iterable[Rule]) -> None:
     """All rules, a line each."""
     console = Console()
     for each in rules:
-        title = " ".join((each.check.__doc__ or "").split()).partition(". ")[0].rstrip(".")
+        title = each.title.partition(". ")[0].rstrip(".")
         _print(console, Text.assemble((f"{each.severity.word:<8}", _STYLES[each.severity]), f"{each.name:<26}{title}"))
 
 

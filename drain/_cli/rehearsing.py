@@ -4,12 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 from rich.console import Console
 
+from drain._cli.demo import until_told
 from drain._demo.about import about
 from drain._demo.results import Run
 from drain._doctor import examine
@@ -41,7 +42,7 @@ def here(asked: Asked, template: local.Template, *, processes: int, rounds: int,
             options=asked.options,
             on_progress=lambda progress: status.update(progress.step),
         )
-        run = asyncio.run(_until_told(runner.run()))
+        run = asyncio.run(until_told(runner.run()))
     steps, lives = local.steps_and_lives(run)
     words = f"{asked.words}, behind a layer-4 balancer that learns {lag:g} s late, as kube-proxy does."
     command_line = Process(
@@ -51,14 +52,6 @@ def here(asked: Asked, template: local.Template, *, processes: int, rounds: int,
     times = {1: "once", 2: "twice"}.get(rounds, f"{rounds} times")
     what = f"{processes} processes, each restarted {times} by SIGTERM"
     return _rehearsal(template.written, what, words, run, steps, lives, runner.names, advice, ())
-
-
-async def _until_told(running: Coroutine[None, None, Run]) -> Run:
-    """SIGTERM and SIGHUP cancel it, as Ctrl-C does: its processes are ended first."""
-    task = asyncio.ensure_future(running)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    return await task
 
 
 def there(

@@ -33,6 +33,11 @@ class PreStop:
     seconds: float | None = None
 
     @property
+    def before(self) -> float:
+        """Seconds at most that it waits before SIGTERM comes, in place of the server."""
+        return (self.seconds or 0.0) if self.does in ("sleep", "standalone") else 0.0
+
+    @property
     def asks_drain(self) -> bool:
         """Whether it has a drain server leave."""
         return self.does == "drain"

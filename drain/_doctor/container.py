@@ -1,7 +1,7 @@
 """One container: what it runs, what it is told, and whether it serves gRPC, or is made with drain."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,16 @@ class Container:
         return any(text(each, "name") == wanted for _, each in self.ports)
 
     @property
-    def targets(self) -> Iterator[str]:
+    def first_port(self) -> int:
+        """The number to write where one is wanted."""
+        return next((number for _, each in self.ports if (number := whole(each, "containerPort"))), words.PORT)
+
+    @functools.cached_property
+    def targets(self) -> tuple[str, ...]:
         """Targets of drain's own channels that its arguments and variables name."""
-        for each in (*self.argv, *self.environ.values()):
-            yield from words.TARGET.findall(each)
+        return tuple(found for each in (*self.argv, *self.environ.values()) for found in words.TARGET.findall(each))
+
+    @property
+    def follows(self) -> bool:
+        """Whether it has a drain channel's target."""
+        return bool(self.targets)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from drain._doctor import rules  # noqa: F401 - makes them known
 from drain._doctor.fields import Path, get, line, written
-from drain._doctor.finding import Finding, Place
-from drain._doctor.model import Sorted, Surroundings, Thing, sort
+from drain._doctor.finding import Finding, Place, Severity
+from drain._doctor.model import Surroundings, Thing
 from drain._doctor.pair import Pair, pairs
 from drain._doctor.process import Process
 from drain._doctor.reading import Unreadable
@@ -28,19 +28,24 @@ class Examined:
     passed_over: tuple[str, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
 
+    @property
+    def worst(self) -> Severity | None:
+        """Of its findings; None: there is none."""
+        return max((each.severity for each in self.findings), default=None)
+
 
 def manifests(around: Surroundings, unreadable: Iterable[Unreadable] = ()) -> Examined:
     """Objects, from files or from the API server."""
-    sorted_: Sorted = sort(around)
+    judged = [each for each in around.workloads if each.is_judged]
     found: list[Finding] = []
-    for workload in sorted_.judged:
+    for workload in judged:
         found += _findings(workload, workload.thing)
     for pair in pairs(around):
         found += _findings(pair, pair.client.thing)
     for thing in around.things[:1]:
         found += _findings(around, thing)
-    judged, over = ([each.thing.called for each in some] for some in (sorted_.judged, sorted_.passed_over))
-    return Examined(ordered(found), tuple(judged), tuple(over), tuple(unreadable))
+    over = tuple(each.thing.called for each in around.workloads if not each.is_judged)
+    return Examined(ordered(found), tuple(each.thing.called for each in judged), over, tuple(unreadable))
 
 
 def pair(given: Pair) -> Examined:

@@ -36,6 +36,11 @@ class Place:
     line: int | None = None
     present: bool = False
 
+    @property
+    def field(self) -> str:
+        """Its path, for people."""
+        return self.path if self.present or not self.path else f"{self.path} (missing)"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from drain._doctor import rights, selectors, words
 from drain._doctor.container import Container
@@ -19,7 +19,6 @@ _TEMPLATES: dict[str, Path] = {
     "Rollout": ("spec", "template"),  # Argo's: a Deployment by another name
 }
 GRACE = 30  # seconds: Kubernetes' default of terminationGracePeriodSeconds
-SETTINGS_ROOM = "DRAIN_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +210,11 @@ class Workload:
         found = (each for each in self.around.of("Ingress") if each.beside(self.thing))
         return tuple(each for each in found if names.intersection(_backends(each.body)))
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether it has a gRPC server, or a client that follows a target."""
+        return bool(self.servers) or any(each.follows for each in self.containers)
+
     def may(self, verb: str, resource: str, namespace: str = "") -> bool | None:
         """Whether its account may do that; None: nothing that was read says so."""
         if self.around.may is not None:
@@ -223,25 +227,3 @@ def _backends(ingress: Object) -> Iterator[str]:
     for _, each in mappings(ingress, "spec", "rules"):
         for _, path in mappings(each, "http", "paths"):
             yield text(path, "backend", "service", "name")
-
-
-@dataclass(frozen=True, slots=True)
-class Sorted:
-    """What was read, by what becomes of it.
-
-    Attributes:
-        judged: workloads with a gRPC server, and followers: those with a drain channel's target.
-        passed_over: workloads without.
-        not_known: objects that are no workload's, and of no kind that is looked at: how many.
-    """
-
-    judged: tuple[Workload, ...]
-    passed_over: tuple[Workload, ...] = field(default=())
-
-
-def sort(around: Surroundings) -> Sorted:
-    """Which workloads are judged."""
-    judged = tuple(
-        each for each in around.workloads if each.servers or any(True for c in each.containers for _ in c.targets)
-    )
-    return Sorted(judged, tuple(each for each in around.workloads if each not in judged))

@@ -19,5 +19,4 @@ def markdown() -> str:
 
 
 def _section(rule: Rule) -> str:
-    title = " ".join((rule.check.__doc__ or "").split())
-    return f"### {rule.name}\n\n**{rule.severity.word}.** {title}\n\n{rule.why} ([source]({rule.source}))\n"
+    return f"### {rule.name}\n\n**{rule.severity.word}.** {rule.title}\n\n{rule.why} ([source]({rule.source}))\n"

@@ -68,14 +68,12 @@ class Side:
         keepalive: as drain's own class, which judges.
         paths: of each field that is said, where.
         names: and by which name.
-        nothing_known: names that are no keepalive setting.
     """
 
     thing: Thing
     keepalive: Any
     paths: Mapping[str, Path] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
-    not_known: tuple[str, ...] = ()
 
     def path(self, name: str, default: Path = ()) -> Path:
         """Where a field is said; else where such fields are."""
@@ -111,13 +109,11 @@ def _side(
     values: dict[str, Any] = {}
     paths: dict[str, Path] = {}
     said: dict[str, str] = {}
-    unknown: list[str] = []
     own = {each.name: each.name for each in kind.settings()} | {each.variable: each.name for each in kind.settings()}
     ours = False
     for path, name, value in _leaves(document.body, ()):
         found, milliseconds = _field(name, own, names)
         if found is None:
-            unknown.append(name)
             continue
         ours = ours or name in own
         try:
@@ -140,7 +136,7 @@ def _side(
         keepalive = kind(**({} if ours else dict(others)) | values)
     except ConfigurationError as error:
         raise PairError(f"{source}: {error}") from None
-    return Side(Thing(document), keepalive, paths, said, tuple(unknown))
+    return Side(Thing(document), keepalive, paths, said)
 
 
 def _document(source: str, written: str) -> Document:
@@ -222,9 +218,7 @@ def _duration(said: str, milliseconds: bool) -> float | None:
 
 def pairs(around: Surroundings) -> Iterator[Pair]:
     """Servers and the clients that follow them, both made with drain, of one set of manifests."""
-    clients = [
-        container for each in around.workloads for container in each.containers if any(True for _ in container.targets)
-    ]
+    clients = [container for each in around.workloads for container in each.containers if container.follows]
     for workload in around.workloads:
         names = {each.name for each in workload.services}
         for server in workload.servers if names else ():

@@ -51,6 +51,11 @@ class Rule:
     source: str
     check: Check = field(repr=False)
 
+    @property
+    def title(self) -> str:
+        """What it is about, in a sentence or two."""
+        return " ".join((self.check.__doc__ or "").split())
+
     def trips(self, subject: object) -> Iterator[Trip]:
         """What trips it."""
         yield from self.check(subject)

@@ -28,11 +28,11 @@ SERVER_VARIABLES = frozenset(
 SERVICE_LINK = re.compile(r"DRAIN(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP).*)?)")
 TARGET = re.compile(r"\bkubernetes:/{0,3}[^\s\"',;]+")
 _GRPC_NAME = re.compile(r"(^|-)(grpc|h2c|grpcs)(-|$)")
-_PORT = 50051  # grpc's examples', and so everybody's
+PORT = 50051  # grpc's examples', and so everybody's
 
 
 def is_grpc(name: str, number: int | None, protocol: str) -> bool:
     """Whether a port says that it speaks gRPC: by its name (`grpc`, `grpc-api`), its appProtocol, or grpc's examples' number."""
     if protocol:
         return protocol.lower() in ("grpc", "grpcs", "kubernetes.io/h2c", "h2c")
-    return bool(_GRPC_NAME.search(name.lower())) or (number == _PORT and not name.lower().startswith("http"))
+    return bool(_GRPC_NAME.search(name.lower())) or (number == PORT and not name.lower().startswith("http"))

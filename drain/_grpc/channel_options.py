@@ -114,14 +114,9 @@ def _with_service_config(policy: ClientPolicy, named: Mapping[str, Any]) -> tupl
 
 
 def _arguments(policy: ClientPolicy, named: Mapping[str, Any], authority: str | None) -> Iterator[tuple[str, Any]]:
-    """Milliseconds for durations, 0 or 1 for flags; a field that is None sets nothing."""
-    for settings in (policy, policy.keepalive):
-        for setting in settings.settings() if settings is not None else ():
-            value = getattr(settings, setting.name)
-            if value is None or setting.kind == "text":
-                continue
-            number = round(value * 1000) if setting.kind == "duration" else value
-            yield from ((argument, int(number)) for argument in setting.arguments)
+    yield from policy.arguments()
+    if policy.keepalive is not None:
+        yield from policy.keepalive.arguments()
     if policy.authority is not None:
         yield _AUTHORITY, policy.authority
     # A user who names the certificate has said enough: with another authority beside it grpc would refuse its own calls.

@@ -78,7 +78,7 @@ def server_options(
     users = tuple(pairs(user))
     named = dict(reversed(users))  # the first of several wins, as in C-core: test_grpc_takes_the_first_of_several
     _refuse_ours_alone(named)
-    ours = dict(_keepalive_arguments(keepalive)) if keepalive is not None else {}
+    ours = dict(keepalive.arguments()) if keepalive is not None else {}
     clashes = [
         OptionClash(name, value, named[name], named[name], "the user's own options win")
         for name, value in ours.items()
@@ -128,15 +128,6 @@ def _refuse_ours_alone(named: Mapping[str, Any]) -> None:
     for name, reason in _OURS_ALONE.items():
         if name in named:
             raise ConfigurationError(f"options: {name} cannot be set, because {reason}. Leave it out.")
-
-
-def _keepalive_arguments(keepalive: ServerKeepalive) -> Iterator[tuple[str, int]]:
-    """Milliseconds for durations, 0 or 1 for flags; a field that is None sets nothing."""
-    for setting in keepalive.settings():
-        value = getattr(keepalive, setting.name)
-        if value is not None:
-            number = round(value * 1000) if setting.kind == "duration" else int(value)
-            yield from ((argument, number) for argument in setting.arguments)
 
 
 def _minimal_stack(ours: Mapping[str, Any], named: Mapping[str, Any]) -> Iterator[OptionClash]:

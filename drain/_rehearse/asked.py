@@ -38,22 +38,17 @@ class Asked:
     @property
     def options(self) -> list[tuple[str, Any]]:
         """Channel arguments."""
-        name = [] if self.authority is None else [("grpc.default_authority", self.authority)]
-        if self.side is None:
-            return list(name)
-        keepalive = self.side.keepalive
-        return name + [
-            (argument, round(value * 1000) if setting.kind == "duration" else int(value))
-            for setting in keepalive.settings()
-            if (value := getattr(keepalive, setting.name)) is not None
-            for argument in setting.arguments
-        ]
+        keepalive = self.side.keepalive.arguments() if self.side is not None else ()
+        return [*self._name, *keepalive]
+
+    @property
+    def _name(self) -> list[tuple[str, Any]]:
+        return [] if self.authority is None else [("grpc.default_authority", self.authority)]
 
     def method(self, target: str) -> Method:
         """What is called there, asked of its reflection unless bytes are given. Raises MethodError: it does not answer."""
-        name = [each for each in self.options if each[0] == "grpc.default_authority"]
         # Without keepalive: whether that goes well is for the rehearsal to show.
-        with calling.opened(target, name, self.credentials) as channel:
+        with calling.opened(target, self._name, self.credentials) as channel:
             if self.raw is not None:
                 request, streams = self.raw, self.stream
             else:

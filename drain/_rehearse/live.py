@@ -9,6 +9,7 @@ from typing import Any
 from drain._demo.caller import Shape
 from drain._demo.load import Load
 from drain._demo.results import Run, Span
+from drain._doctor import selectors
 from drain._doctor.fields import get, mapping, mappings, text, whole
 from drain._kube.objects import KINDS, Kind, Objects
 from drain._rehearse.calling import UNNAMED, Making, Names
@@ -111,7 +112,7 @@ def address(cluster: Objects, workload: Workload) -> str:
     found = []
     for each in cluster.all_of(KINDS["Service"], workload.namespace):
         selector = mapping(each, "spec", "selector")
-        if selector and all(text(labels, key) == text(selector, key) for key in selector):
+        if selectors.equals(selector, labels):
             ip = text(each, "spec", "clusterIP")
             found += [
                 f"{ip}:{whole(port, 'port')}" for _, port in mappings(each, "spec", "ports") if ip not in ("", "None")

@@ -124,9 +124,8 @@ def _advice(findings: Iterable[Finding]) -> str:
 
 
 def _finding(found: Finding) -> str:
-    path = found.place.path + ("" if found.place.present or not found.place.path else " (missing)")
     change = "".join(f"<ins>+ {escape(line)}</ins>\n" for line in found.change.splitlines())
-    lines = f"<pre>{escape(path)}\n{change}</pre>" if change else ""
+    lines = f"<pre>{escape(found.place.field)}\n{change}</pre>" if change else ""
     return (
         f'<div class="finding {found.severity.word}"><b>{found.severity.word}: {escape(found.rule)}</b>'
         f'<p>{escape(found.what)}</p><p class="why">{escape(found.why)} <a href="{escape(found.source)}">source</a></p>'

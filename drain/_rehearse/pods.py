@@ -60,7 +60,7 @@ class Pods:
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._interrupt = cluster.interrupt()
-        self._thread = threading.Thread(target=self._run, name="drain-rehearse-pods", daemon=True)
+        self._thread: threading.Thread | None = None
         self.trouble = ""
 
     def start(self) -> None:
@@ -73,7 +73,8 @@ class Pods:
         """No more watching."""
         self._done.set()
         self._interrupt.set()
-        self._thread.join(10)
+        if self._thread is not None:
+            self._thread.join(10)
 
     @property
     def all(self) -> list[Pod]:

@@ -633,8 +633,8 @@ def test_a_client_that_does_not_read_is_not_written_to(
             plane.changed("t/", ENDPOINTS)
             stream.say(LISTENER, "t/small", str(time.monotonic_ns()))  # a new name each time: it is answered
             stream.hear()
-        # What windows and sockets take, which grpc adapts (seen: 3 - 7), and not a hundred.
-        assert shelf.asked["t/big"] <= 15
+        # What windows and sockets take (seen: 4, and once 7 on a busy machine), and not a hundred.
+        assert shelf.asked["t/big"] <= 10
         requests.put(None)
         deaf.cancel()
     until(lambda: plane.streams == 1, "the stream is gone")

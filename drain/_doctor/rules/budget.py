@@ -1,5 +1,6 @@
 """The one time budget: what the drain and the hook take, and what the pod is given."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from drain._doctor.container import Container
@@ -33,8 +34,7 @@ def announces(container: Container) -> bool:
 
 def leaving(container: Container) -> float | None:
     """How long the server takes to leave at most, its hook included, in seconds; None: nobody knows."""
-    hook = container.prestop
-    before = (hook.seconds or 0.0) if hook is not None and hook.does in ("sleep", "standalone") else 0.0
+    before = container.prestop.before if container.prestop is not None else 0.0
     if not container.drains:
         return before or None
     made = policy(container)
@@ -76,7 +76,7 @@ def grace_too_short(workload: Workload) -> Iterator[Trip]:
                 listed = " + ".join(f"{name} {text(value)}" for name, value in named)
                 whole = f"{listed} = {text(sum(parts))}"
                 what = f'the pod has {workload.grace} s to leave, and container "{each.name}" may take {whole}.'
-                yield Trip(what, at, f"terminationGracePeriodSeconds: {_up(sum(parts))}")
+                yield Trip(what, at, f"terminationGracePeriodSeconds: {math.ceil(sum(parts))}")
         elif each.prestop is None and workload.grace < _LEAST_AFTER_HOOK:
             what = f'the pod has {workload.grace} s to leave, hardly any for calls that container "{each.name}" has in flight.'
             yield Trip(what, at, "terminationGracePeriodSeconds: 30")
@@ -94,8 +94,7 @@ def grace_unlike(workload: Workload) -> Iterator[Trip]:
     """DRAIN_TERMINATION_GRACE_PERIOD says another time than the pod has."""
     for each in workload.servers:
         told = _period(each)
-        hook = each.prestop
-        before = hook.seconds or 0.0 if hook is not None and hook.does in ("sleep", "standalone") else 0.0
+        before = each.prestop.before if each.prestop is not None else 0.0
         if told is None or told in (workload.grace, workload.grace - before):  # what the hook leaves is as good
             continue
         what = f'container "{each.name}" is told {_PERIOD}={each.environ[_PERIOD]}, and the pod\'s period is {workload.grace} s.'
@@ -122,7 +121,7 @@ def prestop_too_long(workload: Workload) -> Iterator[Trip]:
         if hook.does != "sleep":
             if hook.seconds >= workload.grace:
                 what = f'the hook of container "{each.name}" may take {text(hook.seconds)}, all of the pod\'s {workload.grace} s.'
-                yield Trip(what, at, f"terminationGracePeriodSeconds: {_up(hook.seconds + 2)}")
+                yield Trip(what, at, f"terminationGracePeriodSeconds: {math.ceil(hook.seconds + 2)}")
             continue
         after = (leaving(each) or hook.seconds) - hook.seconds
         needs = hook.seconds + (after + 2 if each.drains else _LEAST_AFTER_HOOK)
@@ -133,7 +132,7 @@ def prestop_too_long(workload: Workload) -> Iterator[Trip]:
             rest = f"and {text(workload.grace - hook.seconds)} are left for calls in flight"
         what = f'container "{each.name}" sleeps {text(hook.seconds)} in its hook, of the pod\'s {workload.grace} s, {rest}.'
         worse = each.drains or hook.seconds >= workload.grace
-        change = f"terminationGracePeriodSeconds: {_up(hook.seconds + (after + 2 if each.drains else 15))}"
+        change = f"terminationGracePeriodSeconds: {math.ceil(hook.seconds + (after + 2 if each.drains else 15))}"
         yield Trip(what, at, change, None if worse else Severity.WARNING)
 
 
@@ -156,7 +155,3 @@ def prestop_too_short(workload: Workload) -> Iterator[Trip]:
                 each.prestop_path,
                 "preStop: {exec: {command: [drain-prestop, --standalone]}}  # or sleep: {seconds: 15}",
             )
-
-
-def _up(seconds: float) -> int:
-    return int(-(-seconds // 1))

@@ -16,7 +16,7 @@ _RULE = "rules:\n  - {apiGroups: [discovery.k8s.io], resources: [endpointslices]
 
 def _looks(container: Container) -> str:
     """What the container looks at endpoints for; empty: it does not."""
-    if any(True for _ in container.targets):
+    if container.follows:
         return "follow its targets"
     made = policy(container) if container.drains else None
     if made is not None and made.watch_endpoint and made.announce_timeout:
@@ -33,7 +33,7 @@ def _namespaces(container: Container) -> set[str]:
         parts = host.split(".")
         if len(parts) > 1 and parts[1]:
             found.add(parts[1])
-    return found if any(True for _ in container.targets) else {""}
+    return found
 
 
 @rule(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from drain._doctor.container import Container
-from drain._doctor.fields import get, mapping, text, texts, whole
+from drain._doctor.fields import get, mapping, text, texts
 from drain._doctor.finding import Severity
 from drain._doctor.model import Workload
 from drain._doctor.rule import Trip, rule
@@ -14,12 +14,8 @@ from drain._doctor.words import PROBES as KINDS
 _ALIVE = "liveness"
 
 
-def _port(container: Container) -> int:
-    return next((number for _, each in container.ports if (number := whole(each, "containerPort"))), 50051)
-
-
 def _readiness(container: Container) -> str:
-    return f"readinessProbe: {{grpc: {{port: {_port(container)}}}, periodSeconds: 1, timeoutSeconds: 2}}"
+    return f"readinessProbe: {{grpc: {{port: {container.first_port}}}, periodSeconds: 1, timeoutSeconds: 2}}"
 
 
 def _service(probe: object) -> str | None:
@@ -96,7 +92,7 @@ def liveness_asks_readiness(workload: Workload) -> Iterator[Trip]:
         if announces(each) and service is not None and service != _ALIVE:
             asked = f"the service {service!r}" if service else "the whole server"
             what = f'the livenessProbe of container "{each.name}" asks for {asked}.'
-            change = f"livenessProbe: {{grpc: {{port: {_port(each)}, service: {_ALIVE}}}, timeoutSeconds: 5}}"
+            change = f"livenessProbe: {{grpc: {{port: {each.first_port}, service: {_ALIVE}}}, timeoutSeconds: 5}}"
             yield Trip(what, (*each.path, "livenessProbe"), change)
 
 
@@ -118,7 +114,7 @@ def probe_port(workload: Workload) -> Iterator[Trip]:
                 at = (*each.path, kind, way, "port")
                 if isinstance(port, str) and way == "grpc":
                     what = f'the {kind} of container "{each.name}" names its gRPC port "{port}": it must be a number.'
-                    yield Trip(what, at, f"port: {_port(each)}")
+                    yield Trip(what, at, f"port: {each.first_port}")
                 elif isinstance(port, str) and not port.isdecimal() and port not in names:
                     what = f'the {kind} of container "{each.name}" asks port "{port}", which it does not have.'
-                    yield Trip(what, at, f"port: {_port(each)}")
+                    yield Trip(what, at, f"port: {each.first_port}")

@@ -14,22 +14,13 @@ import grpc
 
 import drain
 from drain import events
+from drain._testing.servers import FAST
 from drain.config import DrainPolicy
 from drain.events import State
 from drain.report import DrainReport
 from tests.integration._servers.service import Service
 from tests.integration._servers.waiting import BOUND, Told
 
-# As short as a drain can be without losing what it is about: announcing takes 0.2 s.
-FAST = DrainPolicy(
-    announce_min=0,
-    announce_timeout=3,
-    rotation_interval=0.15,
-    return_window=0.1,
-    announce_delay=0.2,
-    quiet_period=0.1,
-    drain_timeout=10,
-)
 WORKERS = 8
 
 
