@@ -12,6 +12,7 @@ _guard.protect()
 if TYPE_CHECKING:
     from drain import aio as aio
     from drain import metrics as metrics
+    from drain import otel as otel
     from drain import resolver as resolver
     from drain._draining import connection_age_left as connection_age_left
     from drain._draining import draining as draining
@@ -67,7 +68,7 @@ _HOME = {
     "server": "drain._server",
 }
 
-_MODULES = ("aio", "metrics", "resolver")
+_MODULES = ("aio", "metrics", "otel", "resolver")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -94,10 +94,19 @@ class Entry:
                 return
             self._version = snapshot.version
             new_cluster = self._prepare(snapshot)
+        heard_at = time.monotonic() - (snapshot.age or 0.0)
         # A new Cluster leads to its endpoints by itself; without one they alone are news.
-        self._plane.changed(self.prefix, CLUSTER if new_cluster else ENDPOINTS)
+        pushed = self._plane.changed(self.prefix, CLUSTER if new_cluster else ENDPOINTS)
         if new_cluster:
             self._plane.changed(self.prefix, ENDPOINTS)
+        elif snapshot.failure is None:
+            pushed.future.add_done_callback(lambda taken: self._taken(taken.result(), heard_at))
+
+    def _taken(self, taken: bool, heard_at: float) -> None:
+        """On the plane's thread."""
+        if taken:
+            now = time.monotonic()
+            self._tell(events.UpdateTaken(str(self._watch.target), now - heard_at, now))
 
     def _prepare(self, snapshot: TargetSnapshot) -> bool:
         places = place(snapshot.endpoints, self._preference) if snapshot.endpoints is not None else ()

@@ -151,6 +151,11 @@ class Driver:
             report=self._report,
         )
 
+    def connections(self) -> dict[int, str]:
+        """Those that are open. Any thread."""
+        running = self.state not in (State.STARTING, State.STOPPED)
+        return self._hands.gauge.connections() if running else {}
+
     def _over(self) -> float | None:
         """When the drain that is under way is over at the latest."""
         if self._deadline is not None:

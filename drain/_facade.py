@@ -123,6 +123,10 @@ class Facade:
             threads=self._threads,
         )
 
+    def connections(self) -> Mapping[int, str]:
+        """Open connections: channelz's number of each, and the peer. All of them, where `status().peers` has 1000 at most."""
+        return self._driver.connections()
+
     def _leave(self, reason: str, *, announce: bool = True, hold: bool = False) -> None:
         what = Input.DRAIN if announce and self._blueprint.policy.announce_timeout > 0 else Input.LEAVE
         self._driver.hold.want(hold)

@@ -170,7 +170,11 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class EndpointsChanged:
-    """A target's endpoints differ from before: how many were added and removed, how many there are, how many of them ready."""
+    """A target's endpoints differ from before: how many were added and removed, how many there are, how many of them ready.
+
+    `behind`: seconds since the cluster saw the change that brought the latest of those added, as EndpointSlices say it, mostly to
+    the second, by this machine's clock; None: nobody says, or it is the first set.
+    """
 
     target: str
     added: int
@@ -178,6 +182,7 @@ class EndpointsChanged:
     total: int
     ready: int
     at: float
+    behind: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +234,15 @@ class WatchRecovered:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateTaken:
+    """grpc has taken all that is known of this target, `after` seconds since the news came. Of each channel's configuration."""
+
+    target: str
+    after: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateRefused:
     """grpc did not take an update of this target's resources (a NACK) and keeps what it had."""
 
@@ -238,7 +252,14 @@ class UpdateRefused:
 
 
 ClientEvent: TypeAlias = (
-    EndpointsChanged | EndpointAdded | EndpointRemoved | WatchFailed | EndpointsStale | WatchRecovered | UpdateRefused
+    EndpointsChanged
+    | EndpointAdded
+    | EndpointRemoved
+    | WatchFailed
+    | EndpointsStale
+    | WatchRecovered
+    | UpdateTaken
+    | UpdateRefused
 )
 
 Event: TypeAlias = (

@@ -24,6 +24,7 @@ class Endpoint:
         node, name: where it runs and what it is called ("pod/ns/geoipd-0"); None: not known. For people.
         weight: share of the calls within its locality, at least 1.
         since: when what is said of it was last changed, in seconds since the epoch; None: not known. For people.
+        triggered: when the cluster saw the change that led to it, in the same way; None: not known. For measuring.
     """
 
     address: str
@@ -37,6 +38,7 @@ class Endpoint:
     name: str | None = field(default=None, compare=False)
     weight: int = 1
     since: float | None = field(default=None, compare=False)
+    triggered: float | None = field(default=None, compare=False)
     order: tuple[int, bytes, int] = field(init=False, repr=False, compare=False)
     """By family, address and port. Kept: thousands of endpoints are sorted at each change of one."""
 

@@ -68,7 +68,7 @@ class _Slice:
         meta = raw.get("metadata") or {}
         skipped: list[str] = []
         family = str(raw.get("addressType") or "IPv4")
-        found = () if family == "FQDN" else tuple(_found(raw.get("endpoints") or (), skipped, _since(meta)))
+        found = () if family == "FQDN" else tuple(_found(raw.get("endpoints") or (), skipped, meta))
         declared = raw.get("ports") or ()
         ports = tuple(
             (str(port.get("name") or ""), port.get("port"))
@@ -175,16 +175,21 @@ class Slices:
         return chosen
 
 
-def _since(meta: Json) -> float | None:
-    """When the controller last saw a reason to change the slice, or else when it was made; seconds since the epoch."""
-    written = (meta.get("annotations") or {}).get(_TRIGGER) or meta.get("creationTimestamp")
+def _triggered(meta: Json) -> float | None:
+    """When the controller last saw a reason to change the slice; seconds since the epoch."""
+    return _moment((meta.get("annotations") or {}).get(_TRIGGER))
+
+
+def _moment(written: object) -> float | None:
     try:
         return datetime.fromisoformat(str(written)).timestamp()
     except (TypeError, ValueError):
         return None
 
 
-def _found(endpoints: Iterable[Json], skipped: list[str], since: float | None) -> Iterator[_Found]:
+def _found(endpoints: Iterable[Json], skipped: list[str], meta: Json) -> Iterator[_Found]:
+    triggered = _triggered(meta)
+    since = triggered if triggered is not None else _moment(meta.get("creationTimestamp"))
     for raw in endpoints:
         conditions = raw.get("conditions") or {}
         ready = conditions.get("ready") is not False  # null: ready
@@ -209,6 +214,7 @@ def _found(endpoints: Iterable[Json], skipped: list[str], since: float | None) -
                     node=raw.get("nodeName") or None,
                     name=called,
                     since=since,
+                    triggered=triggered,
                 )
             except ValueError:
                 skipped.append(f"address {address}")

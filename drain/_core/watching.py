@@ -118,12 +118,19 @@ def watch_seconds(jitter: float) -> int:
     return int(_WATCH_LEAST + _WATCH_SPREAD * jitter)
 
 
+_ENDS = frozenset(Input) - {
+    Input.START, Input.LISTED, Input.OPENED, Input.EVENTS, Input.DUE, Input.AWAY, Input.REACHABLE, Input.STOP,
+}  # fmt: skip
+"""What a list or watch ends by, unless it is asked to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to do, in order; `rest` is for how many seconds, where that is among it."""
+    """What to do, in order; `rest` is for how many seconds, where that is among it; `ended`: by what a list or watch did."""
 
     effects: tuple[Effect, ...]
     rest: float = 0.0
+    ended: Input | None = None
 
 
 class Watching:
@@ -156,7 +163,7 @@ class Watching:
         if Effect.WATCH in effects or Effect.LIST in effects:
             self._opened_at = None
         rest = self._rest(now, jitter, retry_after) if Effect.REST in effects else 0.0
-        return Outcome(effects, rest)
+        return Outcome(effects, rest, what if effects and what in _ENDS else None)
 
     def judge(self, what: Input, now: float) -> Input:
         """What an input means now."""

@@ -161,6 +161,12 @@ class Gauge:
             names += [name for _, name in page]
         return tuple(names)
 
+    def connections(self) -> dict[int, str]:
+        """Peers of open connections by their channelz ids, which are never used twice; empty where channelz is off."""
+        if self._server_id is None:
+            return {}
+        return {number: name for page in server_sockets(self._server_id, 0) for number, name in page}
+
     def any_peer(self) -> bool:
         """Whether any connection is open, or may be: where channelz is off nobody knows. Cheap however many there are."""
         return self._server_id is None or bool(self.peers(limit=1))

@@ -61,6 +61,7 @@ class Reflector(Generic[M]):
         failed: called with what is wrong, once for each thing that is. What was told before stays as good as it was.
             Both are called on the reflector's thread, one at a time, and not after `stop` has been called.
         mirror: what they are kept in.
+        ended: called each time that a list or watch ended, with why, in a word or two; None: nobody counts. It must not block.
         silence: seconds without a byte after which a watch is given up, three times as many until its first bookmark.
     """
 
@@ -73,9 +74,11 @@ class Reflector(Generic[M]):
         failed: Callable[[str], None],
         *,
         mirror: M,
+        ended: Callable[[str], None] | None = None,
         silence: float = SILENCE,
     ) -> None:
         self._api = api
+        self._ended = ended
         self._namespace = namespace
         self._service = service
         self._changed = changed
@@ -124,6 +127,8 @@ class Reflector(Generic[M]):
                 retry_after=happened.retry_after,
                 away=happened.away,
             )
+            if outcome.ended is not None and self._ended is not None:
+                self._ended(outcome.ended.value)
             following = None
             for effect in outcome.effects:
                 following = self._carry_out(effect, outcome, happened)

@@ -19,6 +19,7 @@ _LEVEL = {
     events.OptionOverridden: "warning",
     events.WatchFailed: "warning",  # once for each reason: what is followed is not followed now
     events.UpdateRefused: "error",
+    events.UpdateTaken: "debug",  # one more line for each change would say little
 }
 _QUIET = frozenset({"at"})
 

@@ -1,11 +1,11 @@
-"""What there is to be watched in this process: its servers, held weakly, and whoever wants to hear of all events. For metrics.
+"""What there is to be watched in this process: its servers, held weakly, and whoever wants to hear of all events.
 
 A server enters itself when it is made. Costs a set entry; nothing is called but when an event is told, and events are rare.
 """
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from drain.events import Event
@@ -17,6 +17,10 @@ class HasStatus(Protocol):
 
     def status(self) -> ServerStatus:
         """How it stands."""
+        ...
+
+    def connections(self) -> Mapping[int, str]:
+        """Its open connections."""
         ...
 
 

@@ -6,6 +6,7 @@ watch of the API for each service and process, however many targets (ports) and 
 
 import os
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,6 +182,7 @@ class _Feed:
                     feed.changed,
                     feed.failed,
                     mirror=Slices(f"{namespace}/{wanted.service}"),
+                    ended=feed.ended,
                 )
                 feed.reflector.start()
             feed.followers.append(follower)
@@ -207,6 +209,11 @@ class _Feed:
     def failed(self, message: str) -> None:
         self._tell(_News(self.news.number + 1, self.news.slices, message))
 
+    def ended(self, why: str) -> None:
+        _, namespace, service = self.key
+        with _state.lock:
+            _state.restarts[f"{namespace}/{service}", why] += 1
+
     def _tell(self, news: _News) -> None:
         with _state.lock:
             self.news = news
@@ -221,9 +228,16 @@ class _State:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.feeds: dict[tuple[Api, str, str], _Feed] = {}
+        self.restarts: Counter[tuple[str, str]] = Counter()
 
 
 _state = _State()
+
+
+def restarts() -> dict[tuple[str, str], int]:
+    """How many lists and watches have ended, by (namespace/service, why). Thread safe."""
+    with _state.lock:
+        return dict(_state.restarts)
 
 
 def _begin_anew() -> None:

@@ -137,7 +137,9 @@ def _differences(
         for each in removed:
             yield events.EndpointRemoved(target, str(each), at)
     ready = sum(each.ready for each in now.endpoints)
-    yield events.EndpointsChanged(target, len(added), len(removed), len(now), ready, at)
+    triggers = [each.triggered for each in added if each.triggered is not None and before is not None]
+    behind = max(0.0, time.time() - max(triggers)) if triggers else None
+    yield events.EndpointsChanged(target, len(added), len(removed), len(now), ready, at, behind)
 
 
 class _Run:

@@ -110,6 +110,46 @@ def test_targets(serving: Any, tmp_path: Path) -> None:
         until(lambda: value(serving.port, "drain_resolver_stale", target=target) == 0)
 
 
+def test_how_long_news_take(serving: Any, serve: Any, client: Any, tmp_path: Path) -> None:
+    """From the file's change until grpc has taken it: of each update but the first, which a channel asks for itself."""
+    hosted: Hosted = serve()
+    file = tmp_path / "endpoints.yaml"
+    file.write_text(f"- {{address: 127.0.0.1, port: {hosted.port}}}\n")
+    target = f"file://{file}"
+    told: list[Any] = []
+    leave = drain.resolver.subscribe(told.append)
+    with drain.insecure_channel(target) as channel:
+        grpc.channel_ready_future(channel).result(20)
+        file.write_text(f"- {{address: 127.0.0.1, port: {hosted.port}}}\n- {{address: 127.0.0.2, port: 1}}\n")
+        until(lambda: (value(serving.port, "drain_resolver_update_seconds_count", target=target) or 0) >= 1)
+    leave()
+    taken = [each for each in told if isinstance(each, drain.events.UpdateTaken)]
+    assert {each.target for each in taken} == {target}
+    assert all(0 <= each.after < 5 for each in taken)
+    assert scrape(serving.port)["drain_resolver_update_seconds_count", frozenset({("target", target)})] == len(taken)
+
+
+def test_ages_of_connections(serving: Any, serve: Any) -> None:
+    """They grow, and one that has gone is counted no more; those of another do not become its."""
+    hosted: Hosted = serve()
+    server = f"127.0.0.1:{hosted.port}"
+
+    def oldest() -> float:
+        return value(serving.port, "drain_connection_age_seconds", server=server, quantile="1") or 0.0
+
+    with grpc.insecure_channel(server) as first:
+        grpc.channel_ready_future(first).result(10)
+        until(lambda: oldest() > 0.3)
+        with grpc.insecure_channel(server, [("grpc.use_local_subchannel_pool", 1)]) as second:
+            grpc.channel_ready_future(second).result(10)
+            until(lambda: value(serving.port, "drain_connections", server=server) == 2)
+            first.close()
+            until(lambda: value(serving.port, "drain_connections", server=server) == 1)
+            assert oldest() < 20
+    until(lambda: value(serving.port, "drain_connections", server=server) == 0)
+    assert value(serving.port, "drain_connection_age_seconds", server=server, quantile="1") is None
+
+
 def test_the_control_plane(serving: Any) -> None:
     before = value(serving.port, "drain_control_plane_streams") or 0
     with drain.insecure_channel("static:///127.0.0.1:1") as channel:
