@@ -17,6 +17,7 @@ from drain._account import Account
 from drain._core.budget import Budget
 from drain._core.lifecycle import Effect, Input, handle
 from drain._core.phases import Announcing, Closing, Finishing, FixedAnnouncing, Over, Rotate, Step
+from drain._farewell import Farewell
 from drain._grpc.inflight import Ledger
 from drain._hands import POLL, STEP_TIMEOUT, Crew, Hands, Means
 from drain._hold import Hold
@@ -51,9 +52,16 @@ class Driver:
     It keeps its server alive during a drain only: a server that is dropped while it serves is gone at once, as grpc's own is.
     """
 
-    def __init__(self, policy: DrainPolicy, crew: Crew, ledger: Ledger, looking: Looking = lambda _: None) -> None:
+    def __init__(
+        self,
+        policy: DrainPolicy,
+        crew: Crew,
+        ledger: Ledger,
+        looking: Looking = lambda _: None,
+        farewell: Farewell | None = None,
+    ) -> None:
         self._policy, self._crew, self._ledger = policy, crew, ledger
-        self._outlook, self._hold = Outlook(looking), Hold()
+        self._outlook, self._hold, self._farewell = Outlook(looking), Hold(), farewell
         self._budget: Budget | None = None
         # Reentrant: a signal handler may put.
         self._inbox: queue.SimpleQueue[_Request | _Nudge | None] = queue.SimpleQueue()
@@ -209,14 +217,22 @@ class Driver:
         """A drain is asked for."""
         if not self.state.draining:
             self._hands.succeeded = request.succeeded
-            if request.deadline is None and not request.succeeded and self._policy.watch_endpoint:
-                self._hands.do("looking at the pod's own endpoint", self._look_around)
+            if request.deadline is None and not request.succeeded:
+                if self._policy.watch_endpoint:
+                    self._hands.do("looking at the pod's own endpoint", self._look_around)
+                self._hands.do("telling the cluster", lambda: self._say_farewell(request.reason))
         elif self._hands.succeeded and not request.succeeded:  # one worker was being replaced, and now all leave
             self._hands.succeeded = False
             self._hands.perform(Effect.ANSWER_NOT_SERVING)
+            self._hands.do("telling the cluster", lambda: self._say_farewell(request.reason))
 
     def _look_around(self) -> None:
         self._outlook.begin(lambda: self._inbox.put(_Nudge()))
+
+    def _say_farewell(self, reason: str) -> None:
+        if self._farewell is not None:
+            longest = self._policy.announce_timeout + self._policy.finishing_time
+            self._farewell.begin(reason, self._hands.gauge.flow().in_flight, longest)
 
     def _observe(self) -> None:
         """What does the cluster say of this pod?"""
@@ -421,6 +437,8 @@ class Driver:
                     left.done.set_result(0)
         self._crew.emit(events.StateChanged(previous, State.STOPPED, reason, now))
         self._crew.emit(events.Drained(report))
+        if (farewell := self._farewell) is not None:
+            self._hands.do("telling the cluster", lambda: farewell.close(report, self._hands.patience))
         for future in finals:
             if future.set_running_or_notify_cancel():
                 future.set_result(report)

@@ -16,6 +16,7 @@ from drain._admin.server import Admin
 from drain._blueprint import Blueprint
 from drain._core.lifecycle import REFUSED, Input
 from drain._driver import Driver
+from drain._farewell import Farewell, Told
 from drain._grpc.listening import written
 from drain._hands import Crew
 from drain._observe import watched
@@ -38,7 +39,9 @@ class Facade:
         self._blueprint = blueprint
         self._admin = admin
         self._subscribers, self._tell = Subscribers(), crew.emit
-        self._driver = Driver(blueprint.policy, crew, blueprint.ledger, _look)
+        told = _notices if blueprint.policy.kubernetes_events else lambda: None
+        farewell = Farewell(told, lambda: _where(blueprint), blueprint.policy.termination_log)
+        self._driver = Driver(blueprint.policy, crew, blueprint.ledger, _look, farewell)
         weakref.finalize(self, self._driver.dismiss).atexit = False
         if (ages := blueprint.home.ages) is not None:
             weakref.finalize(self, ages.stop).atexit = False
@@ -117,7 +120,7 @@ class Facade:
     def status(self) -> ServerStatus:
         """One look at the server, at the cost of a few channelz questions."""
         return self._driver.status(
-            addresses=tuple(map(written, sorted(self._blueprint.wheres, key=str))),
+            addresses=_addresses(self._blueprint),
             goaway=self.goaway,
             goaway_reason=self.goaway_reason,
             threads=self._threads,
@@ -174,6 +177,20 @@ class Facade:
             raise DrainError(f"cannot {what.value} a server that is {self.state.value}")
         if what is Input.ROTATE and self.goaway != "lossless":
             raise CapabilityError(f"rotate() needs lossless GOAWAY: {self.goaway_reason}")
+
+
+def _addresses(blueprint: Blueprint) -> tuple[str, ...]:
+    return tuple(map(written, sorted(blueprint.wheres, key=str)))
+
+
+def _where(blueprint: Blueprint) -> str:
+    return ", ".join(_addresses(blueprint)) or "a server"
+
+
+def _notices() -> Told | None:
+    from drain._kube.notices import notices  # noqa: PLC0415 - the same
+
+    return notices()
 
 
 def _look(changed: Callable[[], None]) -> Look | None:

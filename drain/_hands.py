@@ -18,6 +18,7 @@ from drain._grpc.listening import Where, connected, stop_listening
 from drain._grpc.lossless import Listener
 
 STEP_TIMEOUT = 2.0  # seconds that any single step may take
+PATIENCE = 0.5  # seconds that the last word to the cluster may take
 UNWIND = 1.0  # seconds that cancelled handlers get for their `finally` blocks
 CLASSIC_GRACE = 0.5  # seconds for calls that begin while grpc's own stop is under way
 HANDSHAKES = 0.3  # seconds that a rotation waits for handshakes to end
@@ -55,7 +56,7 @@ class Hands:
         self.means: Means | None = None
         self.succeeded = False  # by another server on the same port: health is no longer ours to flip
         self.rotations = 0
-        self._stopping, self._unwind = STEP_TIMEOUT, UNWIND
+        self._stopping, self._unwind, self.patience = STEP_TIMEOUT, UNWIND, PATIENCE
         self._told: Counter[str] = (
             Counter()
         )  # peers that the last rotation told to go; those of Unix sockets have one name
@@ -74,6 +75,7 @@ class Hands:
     def spare(self, seconds: float) -> None:
         """So long after the drain's end the process is killed: most of it is for stopping, the rest for its own end."""
         self._stopping, self._unwind = min(STEP_TIMEOUT, seconds / 2), min(UNWIND, seconds / 4)
+        self.patience = min(PATIENCE, seconds / 8)
 
     def perform(self, effect: Effect) -> None:
         """Do one thing. (What answers something, ROTATE and REPORT, the driver does.)"""

@@ -254,6 +254,22 @@ class DrainPolicy(Settings):
         2.0, "This much of termination_grace_period is kept for what comes after the drain: the process's own exit."
     )
 
+    # What is left behind for whoever asks later.
+    kubernetes_events: bool = setting(
+        "flag",
+        True,
+        "In a pod: its drain is told as Kubernetes Events (Draining, Drained, CallsCut), as far as RBAC lets us.",
+    )
+    """Needs create on events in the pod's namespace; without it nothing is told, and nobody waits. The last one may hold up the
+    end by half a second, within `reserve`."""
+
+    termination_log: str | None = setting(
+        "text",
+        "/dev/termination-log",
+        "In a pod: the report's first line is added to this file, the container's terminationMessagePath, if it is there.",
+        none="nothing is written",
+    )
+
     rebalance: RebalancePolicy | None = setting(
         "nested",
         None,

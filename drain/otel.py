@@ -4,8 +4,8 @@
 
 Needs the extra `otel` (opentelemetry-api); which SDK and exporter, the program says. Measures have the names of docs/metrics.md
 with a dot behind "drain" ("drain.calls_in_flight"): OpenTelemetry's exporter for Prometheus leads to the same series, so the
-dashboard and the alerts hold for both. A drain's span is made when it is over, with its phases as children: one that SIGKILL ends has none.
-Calls themselves are for opentelemetry-instrumentation-grpc, whose interceptors work with drain's servers and channels as ever.
+dashboard and the alerts hold for both. A drain's span is made when it is over, with its phases as children: one that SIGKILL
+ends has none. Calls themselves are for opentelemetry-instrumentation-grpc, whose interceptors work with drain's servers as ever.
 Everything here may be called from any thread.
 """
 

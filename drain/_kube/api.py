@@ -107,11 +107,18 @@ class Api:
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
         return self._read("get", namespace, path, interrupt)
 
-    def ask(self, method: str, about: About, path: str, body: object = None, kind: str = "application/json") -> Json:
+    def ask(
+        self,
+        method: str,
+        about: About,
+        path: str,
+        body: object = None,
+        kind: str = "application/json",
+        interrupt: Interrupt | None = None,
+    ) -> Json:
         """One request to its end: the answer's object. `body` becomes JSON, and is called `kind`. Raises ApiError."""
-        return self._read(about.verb, about.namespace, path, Interrupt(), _Request(method, body, kind, about.resource))[
-            0
-        ]
+        request = _Request(method, body, kind, about.resource)
+        return self._read(about.verb, about.namespace, path, interrupt or Interrupt(), request)[0]
 
     def _read(
         self, verb: str, namespace: str, path: str, interrupt: Interrupt, request: _Request | None = None

@@ -49,6 +49,7 @@ KINDS = {
         Kind("PodDisruptionBudget", "poddisruptionbudgets", "policy"),
         Kind("Ingress", "ingresses", "networking.k8s.io"),
         Kind("EndpointSlice", "endpointslices", "discovery.k8s.io"),
+        Kind("Event", "events"),
     )
 }
 _SHORT = {
@@ -85,9 +86,11 @@ class Objects:
         """All of a kind in a namespace. Their `kind`, which the API leaves out of lists, is put in."""
         return self.listed(kind, namespace, {})[0]
 
-    def listed(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[list[Json], str]:
-        """Those with these labels, and the version of the list, from which a watch may go on."""
-        path = f"{kind.path(namespace)}?{_chosen(labels)}"
+    def listed(
+        self, kind: Kind, namespace: str, labels: Mapping[str, str], fields: Mapping[str, str] | None = None
+    ) -> tuple[list[Json], str]:
+        """Those with these labels (and fields), and the version of the list, from which a watch may go on."""
+        path = f"{kind.path(namespace)}?{_chosen(labels, fields or {})}"
         answer = self._api.ask("GET", About("list", kind.called, namespace), path)
         items, about = answer.get("items"), answer.get("metadata")
         found = [each for each in items if isinstance(each, dict)] if isinstance(items, list) else []
@@ -148,8 +151,11 @@ class Objects:
         return bool(status.get("allowed")) if isinstance(status, dict) else None
 
 
-def _chosen(labels: Mapping[str, str]) -> str:
-    return urlencode({"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {})
+def _chosen(labels: Mapping[str, str], fields: Mapping[str, str] | None = None) -> str:
+    selectors = {"labelSelector": labels, "fieldSelector": fields or {}}
+    return urlencode(
+        {name: ",".join(f"{k}={v}" for k, v in wanted.items()) for name, wanted in selectors.items() if wanted}
+    )
 
 
 def forbidden(error: ApiError) -> bool:

@@ -51,7 +51,14 @@ CASES: dict[str, Values] = {
     "defaults": {},
     "standalone": {"drain": {"preStop": {"mode": "standalone", "settle": 3}, "announceTimeout": 15}},
     "sleep": {"drain": {"preStop": {"mode": "sleep"}}},
-    "none": {"drain": {"preStop": {"mode": "none"}, "watchEndpoint": False, "probes": {"enabled": False}}},
+    "none": {
+        "drain": {
+            "preStop": {"mode": "none"},
+            "watchEndpoint": False,
+            "kubernetesEvents": False,
+            "probes": {"enabled": False},
+        }
+    },
     "everything": EVERYTHING,
 }
 cases = pytest.mark.parametrize("case", CASES)
@@ -144,7 +151,7 @@ def test_pods_are_restricted(render: Callable[..., Objects], case: str) -> None:
 
 
 RULES = {
-    "defaults": [("endpointslices", ["list", "watch"]), ("pods", ["get"])],
+    "defaults": [("endpointslices", ["list", "watch"]), ("pods", ["get"]), ("events", ["create"])],
     "standalone": [("endpointslices", ["list", "watch"])],
     "sleep": [],
     "none": [],

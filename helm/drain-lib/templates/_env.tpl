@@ -24,7 +24,7 @@ Items of a container's `env`: who this pod is, the budget, and every setting of 
       "terminationGracePeriod" $budget.serverPeriod "announceTimeout" $budget.serverAnnounce
       "drainTimeout" $budget.drainTimeout "reserve" $drain.reserve)) }}
 {{- include "drain-lib.settings" (dict "prefix" "DRAIN_" "settings" (pick $drain
-      "goaway" "announceMin" "rotationInterval" "returnWindow" "announceDelay" "watchEndpoint" "settle" "quietPeriod" "streamGrace")) }}
+      "goaway" "announceMin" "rotationInterval" "returnWindow" "announceDelay" "watchEndpoint" "kubernetesEvents" "settle" "quietPeriod" "streamGrace")) }}
 {{- include "drain-lib.settings" (dict "prefix" "DRAIN_" "settings" $drain.keepalive) }}
 {{- if $drain.rebalance.enabled }}
 - name: DRAIN_REBALANCE

@@ -18,6 +18,7 @@ was deleted. Nothing more is asked for; nothing at all where nobody looks.
 {{- $drain := include "drain-lib.values" . | fromYaml -}}
 {{- $mode := $drain.preStop.mode -}}
 {{- $watches := and (has $mode (list "drain" "none")) (ne (toString $drain.watchEndpoint) "false") -}}
+{{- $tells := and (has $mode (list "drain" "none")) (ne (toString $drain.kubernetesEvents) "false") -}}
 {{- if or $watches (eq $mode "standalone") $drain.rebalance.enabled -}}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
@@ -27,5 +28,10 @@ was deleted. Nothing more is asked for; nothing at all where nobody looks.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get]
+{{- end }}
+{{- if $tells }}
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
 {{- end }}
 {{- end }}

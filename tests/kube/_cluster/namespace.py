@@ -97,6 +97,7 @@ class Namespace:
         ready: bool = True,
         node: str = "node-a",
         ports: Mapping[str, int] | None = None,
+        account: str = "default",
     ) -> str:
         """A pod that runs, as a kubelet would have said it. Returns its name."""
         container: Object = {"name": "main", "image": "none"}
@@ -106,7 +107,12 @@ class Namespace:
             f"{self._core}/pods",
             {
                 "metadata": {"name": name, "labels": {"app": service}},
-                "spec": {"nodeName": node, "containers": [container], "automountServiceAccountToken": False},
+                "spec": {
+                    "nodeName": node,
+                    "containers": [container],
+                    "automountServiceAccountToken": False,
+                    "serviceAccountName": account,
+                },
             },
         )
         given = [addresses] if isinstance(addresses, str) else list(addresses)
@@ -174,10 +180,17 @@ class Namespace:
 
     # Who may look.
 
-    def account(self, name: str = "reader", verbs: Sequence[str] = ("list", "watch"), *, pods: bool = False) -> str:
+    def account(
+        self,
+        name: str = "reader",
+        verbs: Sequence[str] = ("list", "watch"),
+        *,
+        pods: bool = False,
+        events: bool = False,
+    ) -> str:
         """A ServiceAccount that may do so much with the namespace's slices, and nothing else. Returns its name.
 
-        `pods`: it may `get pods`, too.
+        `pods`: it may `get pods`, too. `events`: it may create events.
         """
         self.api.create(f"{self._core}/serviceaccounts", {"metadata": {"name": name}})
         self.api.create(
@@ -193,11 +206,15 @@ class Namespace:
             rules.append({"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": list(verbs)})
         if pods:
             rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]})
+        if events:
+            rules.append({"apiGroups": [""], "resources": ["events"], "verbs": ["create"]})
         self.api.create(f"{RBAC}/namespaces/{self.name}/roles", {"metadata": {"name": name}, "rules": rules})
         for verb in verbs:
             self._until_allowed(name, verb, True)
         if pods:
             self._until_allowed(name, "get", True, "", "pods")
+        if events:
+            self._until_allowed(name, "create", True, "", "events")
         return name
 
     def allow(self, name: str, verbs: Sequence[str]) -> None:
@@ -208,9 +225,12 @@ class Namespace:
         for verb in before:
             self._until_allowed(name, verb, verb in verbs)
 
-    def token(self, name: str = "reader", seconds: int = 3600) -> str:
-        """A new token of the account (TokenRequest)."""
-        answer = self.api.create(f"{self._core}/serviceaccounts/{name}/token", {"spec": {"expirationSeconds": seconds}})
+    def token(self, name: str = "reader", seconds: int = 3600, *, pod: str | None = None) -> str:
+        """A new token of the account (TokenRequest); bound to a pod of it, as kubelet's are."""
+        spec: Object = {"expirationSeconds": seconds}
+        if pod is not None:
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod}
+        answer = self.api.create(f"{self._core}/serviceaccounts/{name}/token", {"spec": spec})
         return str(answer["status"]["token"])
 
     def kubeconfig(self, path: Path, server: str, user: dict[str, Any]) -> Path:

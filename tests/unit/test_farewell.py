@@ -1,0 +1,165 @@
+"""What a server leaves behind: which drains are told of, how, and where nothing is written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from drain._cli import reporting
+from drain._farewell import Farewell, leave_message
+from drain.report import DrainReport
+
+CLEAN = DrainReport(
+    "SIGTERM", "lossless", {"announcing": 1.0, "closing": 0.01, "finishing": 0.3}, "nobody came back", finished=12
+)
+LOSSY = DrainReport(
+    "preStop (hook)",
+    "classic",
+    {"finishing": 20.0},
+    "forced",
+    cancelled=7,
+    cancelled_by_method={f"/s/M{n}": 1 for n in range(7)},
+)
+
+
+class Told:
+    """A mock of whoever tells the cluster."""
+
+    def __init__(self) -> None:
+        self.letters: list[tuple[str, str, str]] = []
+        self.ended: list[float] = []
+
+    def tell(self, kind: str, reason: str, message: str) -> None:
+        self.letters.append((kind, reason, message))
+
+    def end(self, within: float) -> None:
+        self.ended.append(within)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As kubelet makes it."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    (tmp_path / "termination-log").touch()
+    return tmp_path / "termination-log"
+
+
+def test_a_clean_drain(told: Told, log: Path) -> None:
+    farewell = Farewell(lambda: told, lambda: "[::]:50051", str(log))
+    farewell.begin("SIGTERM", 3, 28.0)
+    farewell.begin("SIGTERM", 3, 28.0)  # it joins
+    farewell.close(CLEAN, 0.25)
+    assert told.letters == [
+        ("Normal", "Draining", "[::]:50051 leaves (SIGTERM): 3 calls in flight, 28 s at most"),
+        ("Normal", "Drained", f"[::]:50051 {CLEAN}"),
+    ]
+    assert told.ended == [0.25]
+    assert log.read_text() == f"[::]:50051 {CLEAN}\n"
+
+
+def test_one_with_losses(told: Told, log: Path) -> None:
+    log.write_text("what the program itself has written\n")
+    farewell = Farewell(lambda: told, lambda: "[::]:50051", str(log))
+    farewell.begin("SIGTERM", 7, 28.0)
+    farewell.close(LOSSY, 0.5)
+    kind, reason, message = told.letters[-1]
+    assert (kind, reason) == ("Warning", "CallsCut")
+    assert message.endswith("cancelled: 1 /s/M0, 1 /s/M1, 1 /s/M2, 1 /s/M3, 1 /s/M4")
+    assert log.read_text() == f"what the program itself has written\n[::]:50051 {LOSSY}\n"
+
+
+def test_one_that_is_not_the_pods(told: Told, log: Path) -> None:
+    """Never begun: `stop()`, or a worker that is replaced."""
+    Farewell(lambda: told, lambda: "[::]:50051", str(log)).close(CLEAN, 0.5)
+    assert (told.letters, told.ended, log.read_text()) == ([], [], "")
+
+
+def test_no_pod_around_us(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    farewell = Farewell(lambda: None, lambda: "[::]:50051", str(log))
+    farewell.begin("SIGTERM", 0, 28.0)
+    farewell.close(CLEAN, 0.5)
+    assert log.read_text() == ""
+
+
+def test_what_is_no_termination_log_is_left_alone(log: Path, tmp_path: Path) -> None:
+    """Nothing is made, no link is followed, nobody waits for a reader."""
+    leave_message(str(tmp_path / "not there"), "x")
+    assert not (tmp_path / "not there").exists()
+    (tmp_path / "link").symlink_to(log)
+    leave_message(str(tmp_path / "link"), "x")
+    os.mkfifo(tmp_path / "fifo")
+    leave_message(str(tmp_path / "fifo"), "x")
+    leave_message(str(tmp_path), "x")
+    assert log.read_text() == ""
+
+
+# What `drain report` reads of it.
+
+
+@pytest.mark.parametrize("report", [CLEAN, LOSSY])
+def test_what_is_told_is_read(report: DrainReport, told: Told, log: Path) -> None:
+    farewell = Farewell(lambda: told, lambda: "worker 1, [::]:50051", str(log))
+    farewell.begin(report.reason, 0, 28.0)
+    farewell.close(report, 0.5)
+    for line in (told.letters[-1][2], log.read_text().strip()):
+        row = reporting.read(line, "orders-1", "Event")
+        assert row is not None
+        assert (row.server, row.reason, row.goaway) == ("worker 1, [::]:50051", report.reason, report.goaway)
+        assert (row.finished, row.cancelled, row.clean) == (report.finished, report.cancelled, report.clean)
+        assert row.duration == pytest.approx(report.duration, abs=0.01)
+
+
+def event(
+    reason: str, message: str, pod: str = "orders-1", at: str = "2026-01-01T00:00:00.000000Z"
+) -> dict[str, object]:
+    return {"involvedObject": {"kind": "Pod", "name": pod}, "reason": reason, "message": message, "eventTime": at}
+
+
+def test_rows() -> None:
+    """The latest first; what is over hides its beginning; a line that is in an Event, too, is there once; what is no report is not."""
+    line = f"[::]:1 {CLEAN}"
+    ended = {
+        "terminated": {"message": f"something else\n{line}\n[::]:2 {LOSSY}\n", "finishedAt": "2026-01-01T00:00:09Z"}
+    }
+    pod = {
+        "metadata": {"name": "orders-1"},
+        "status": {"containerStatuses": [{"state": {"running": {}}, "lastState": ended}]},
+    }
+    found = reporting.rows(
+        [
+            event("Draining", "[::]:1 leaves (SIGTERM): 0 calls in flight, 28 s at most"),
+            event("Drained", line, at="2026-01-01T00:00:01.000000Z"),
+            event("Draining", "[::]:1 leaves (SIGTERM): 5 calls in flight, 28 s at most", pod="orders-2"),
+            event("Scheduled", "by somebody else"),
+            {"reason": "Drained", "message": line, "involvedObject": {"kind": "Node", "name": "orders-1"}},
+        ],
+        [pod],
+    )
+    assert [(row.pod, row.server, row.where, row.over, row.clean) for row in found] == [
+        ("orders-1", "[::]:2", "termination message", True, False),
+        ("orders-1", "[::]:1", "Event", True, True),
+        ("orders-2", "[::]:1", "Event", False, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pod", "kind", "name", "does"),
+    [
+        ("orders-7c9d8b5f4-x2x9z", "Deployment", "orders", True),
+        ("orders-api-7c9d8b5f4-x2x9z", "Deployment", "orders", False),
+        ("orders-7c9d8b5f4-x2x9z", "Deployment", "orders-7c9d8b5f4", False),
+        ("orders-12", "StatefulSet", "orders", True),
+        ("orders-x2x9z", "DaemonSet", "orders", True),
+        ("orders-x2x9z", "StatefulSet", "orders", False),
+        ("orders-12", "Pod", "orders-12", True),
+        ("orders-12", "Pod", "orders", False),
+    ],
+)
+def test_whose_pod_it_is(pod: str, kind: str, name: str, does: bool) -> None:
+    assert reporting.belongs(pod, kind, name) is does
