@@ -32,6 +32,7 @@ class Subscribers:
 
     def tell(self, event: Event) -> None:
         """Log the event, then call everybody: who listens to all of this process, then in the order of subscription."""
+        watched.note(event)
         self._safely(structlog_sink.log, event)
         with self._lock:
             callbacks = [*watched.listeners(), *self._callbacks]

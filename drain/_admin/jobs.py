@@ -42,11 +42,12 @@ class Administered(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Whose servers they are. `more` is what its role has besides (a worker its number)."""
+    """Whose servers they are. `more` is what its role has besides (a worker its number), `details` what is told if asked for."""
 
     pid: int
     role: str
     more: dict[str, Any]
+    details: Callable[[], dict[str, Any]] = dict
 
 
 class Job(Protocol):
@@ -110,7 +111,8 @@ class Watch(_Looking):
         if states != self._last or now >= self._due:
             self._last, self._due = states, now + self._request.interval
             about = [status.as_dict() for server in servers if (status := _look(server)) is not None]
-            yield protocol.status(self._process.pid, self._process.role, about, self._request.id, **self._process.more)
+            more = self._process.more | (self._process.details() if self._request.details else {})
+            yield protocol.status(self._process.pid, self._process.role, about, self._request.id, **more)
         self._awaited = self._awaited and not servers
         over = all(state is State.STOPPED for state in states) and not self._awaited
         if over or self._request.command is Command.STATUS:

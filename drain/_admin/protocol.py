@@ -54,6 +54,7 @@ class Request:
     Attributes:
         command: see `Command`. id: echoed in every answer; None: there is none.
         interval: of `watch`, in seconds. reason: goes into the report of a drain, and into the log.
+        details: of `status` and `watch`: whether targets and the last events are told, too.
         until: how far to wait for a drain. hold: when drained, `run()` waits for SIGTERM. announce: whether the drain announces.
     """
 
@@ -64,6 +65,7 @@ class Request:
     until: Until = Until.DRAINED
     hold: bool = True
     announce: bool = True
+    details: bool = False
 
 
 class ProtocolError(Exception):
@@ -99,6 +101,7 @@ def parse(line: bytes) -> Request:
         given.choice("until", Until, Until.DRAINED),
         given.flag("hold", True),
         given.flag("announce", True),
+        given.flag("details", False),
     )
 
 

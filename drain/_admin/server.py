@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from drain import _worker, events
+from drain._admin import details
 from drain._admin.answering import Administered, Process
 from drain._admin.connection import Connection
 from drain._admin.listening import AdminSocket
@@ -153,8 +154,8 @@ def _leave(server: Administered) -> None:
 def _process() -> Process:
     worker = _worker.current
     if worker is None:
-        return Process(os.getpid(), "server", {})
-    return Process(os.getpid(), "worker", {"worker": worker.number})
+        return Process(os.getpid(), "server", {}, details.details)
+    return Process(os.getpid(), "worker", {"worker": worker.number}, details.details)
 
 
 def _finish_at_exit() -> None:

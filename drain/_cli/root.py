@@ -11,7 +11,19 @@ from drain._demo.about import version
 
 COMMANDS = {
     name: f"drain._cli.{name}"
-    for name in ("demo", "doctor", "drain", "pause", "rehearse", "report", "resolve", "resume", "rotate", "status")
+    for name in (
+        "demo",
+        "doctor",
+        "drain",
+        "pause",
+        "rehearse",
+        "report",
+        "resolve",
+        "resume",
+        "rotate",
+        "status",
+        "top",
+    )
 }
 EXEC = "Run a program with the environment that lossless GOAWAY needs."
 

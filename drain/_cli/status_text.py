@@ -11,7 +11,7 @@ from rich.text import Text
 from drain._cli.asking import connections, printable
 from drain._cli.drain import report_text
 
-_STYLES = {
+STYLES = {
     "starting": "cyan",
     "serving": "green",
     "paused": "yellow",
@@ -51,7 +51,7 @@ def one_line(line: Mapping[str, Any]) -> str:
 
 
 def _brief(server: Mapping[str, Any]) -> str:
-    left = _seconds(server.get("time_left"))
+    left = seconds(server.get("time_left"))
     words = [", ".join(server.get("addresses") or ()), str(server.get("state"))]
     tail = [f"at most {left} left"] if left else []
     tail += [f"{server.get('in_flight', 0)} in flight", connections(len(server.get("peers") or ()))]
@@ -61,10 +61,10 @@ def _brief(server: Mapping[str, Any]) -> str:
 def _headline(server: Mapping[str, Any]) -> Text:
     state = printable(server.get("state"))
     text = Text(printable(", ".join(server.get("addresses") or ())) + "  ")
-    text.append(state, _STYLES.get(state, ""))
-    if since := _seconds(server.get("since")):
+    text.append(state, STYLES.get(state, ""))
+    if since := seconds(server.get("since")):
         text.append(f" for {since}")
-    if left := _seconds(server.get("time_left")):
+    if left := seconds(server.get("time_left")):
         text.append(f", at most {left} left")
     if server.get("held"):
         text.append(", waits for SIGTERM")
@@ -104,18 +104,18 @@ def _workers(line: Mapping[str, Any]) -> Padding:
     for each in line.get("workers") or ():
         if not isinstance(each, dict):
             continue
-        left = _seconds(each.get("time_left"))
+        left = seconds(each.get("time_left"))
         state = printable(each.get("state"))
         table.add_row(
             Text(f"worker {printable(each.get('number'))}"),
             Text(f"pid {printable(each.get('pid'))}", "dim"),
-            Text(state + (f", at most {left} left" if left else ""), _STYLES.get(state, "")),
+            Text(state + (f", at most {left} left" if left else ""), STYLES.get(state, "")),
             Text(f"{printable(each.get('restarts', 0))} restarts", "dim"),
         )
     return Padding(table, (0, 0, 0, 2))
 
 
-def _seconds(value: object) -> str:
+def seconds(value: object) -> str:
     """A duration, short; empty: there is none."""
     if not isinstance(value, (int, float)):
         return ""

@@ -148,6 +148,17 @@ def chosen(
     return load
 
 
+def configuration_of(way: Access) -> Any:
+    """The same as a `kubernetes.client.Configuration`, for what only that package can do. Imports it."""
+    if not isinstance(way.configuration, InCluster):
+        return way.configuration
+    client, _ = _kubernetes()
+    made = client.Configuration()
+    made.host, made.ssl_ca_cert = way.configuration.host, way.configuration.ssl_ca_cert
+    made.api_key = {"authorization": way.headers()["authorization"]}
+    return made
+
+
 def _kubernetes() -> tuple[Any, Any]:
     """Its modules `client` and `config`; half of them are untyped."""
     import kubernetes.client  # noqa: PLC0415 - see the module

@@ -94,6 +94,11 @@ class Api:
         proxy = urlsplit(self._pool.proxy.url) if getattr(self._pool, "proxy", None) else parts
         self.door = Door(proxy.hostname or parts.hostname, proxy.port or (443 if proxy.scheme == "https" else 80))
 
+    @property
+    def way(self) -> Access:
+        """How it is reached, as of now."""
+        return self._way
+
     def list(self, namespace: str, service: str | None, interrupt: Interrupt) -> Json:
         """All EndpointSlices of a service; of all services where it is None. Raises ApiError."""
         query = urlencode(_selector(service))

@@ -1,6 +1,6 @@
 """Objects of any kind for commands that look at a cluster, or change it: `drain doctor`, `drain rehearse`. Not for servers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -107,6 +107,14 @@ class Objects:
                 yield from watch.events(wait=1.0)
         finally:
             watch.close()
+
+    def inside(
+        self, namespace: str, pod: str, container: str | None, command: Sequence[str], interrupt: Interrupt
+    ) -> Iterator[str]:
+        """The lines that a command prints in a container (None: its default one). Raises `drain._kube.inside.InsideError`."""
+        from drain._kube import inside  # noqa: PLC0415 - it brings the kubernetes package
+
+        return inside.lines(self._api.way, namespace, pod, container, command, interrupt)
 
     def interrupt(self) -> Interrupt:
         """To end a watch with, from any thread."""

@@ -1,13 +1,17 @@
 """What there is to be watched in this process: its servers, held weakly, and whoever wants to hear of all events.
 
-A server enters itself when it is made. Costs a set entry; nothing is called but when an event is told, and events are rare.
+A server enters itself when it is made. Costs a set entry; nothing is called but when an event is told, and events are rare. The
+last of them are kept, for whoever comes to look afterwards.
 """
 
 import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from drain import events
 from drain.events import Event
 from drain.status import ServerStatus
 
@@ -29,6 +33,10 @@ Listener = Callable[[Event], None]
 _lock = threading.Lock()
 _servers: "weakref.WeakSet[HasStatus]" = weakref.WeakSet()
 _listeners: tuple[Listener, ...] = ()
+MOST_RECENT = 30
+# Each of thousands of endpoints would leave no room for anything else; EndpointsChanged sums them up.
+_PASSED_OVER = (events.EndpointAdded, events.EndpointRemoved, events.UpdateTaken)
+_recent: "deque[tuple[float, Event]]" = deque(maxlen=MOST_RECENT)
 
 
 def enter(server: HasStatus) -> None:
@@ -60,3 +68,14 @@ def listen(listener: Listener) -> Callable[[], None]:
 def listeners() -> tuple[Listener, ...]:
     """Those that listen."""
     return _listeners
+
+
+def note(event: Event) -> None:
+    """It has been told. Cheap, any thread."""
+    if not isinstance(event, _PASSED_OVER):
+        _recent.append((time.monotonic(), event))
+
+
+def recent() -> list[tuple[float, Event]]:
+    """The last ones, the oldest first, each with when it was told, in seconds of time.monotonic()."""
+    return list(_recent.copy())

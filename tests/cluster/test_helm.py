@@ -1,15 +1,21 @@
 """`helm install`, upgrade, rollback of helm/grpc-service with the example's image, under load, where the restricted standard is enforced."""
 
+import json
+import os
+import re
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster._node.kubectl import Kubectl
 from tests.cluster._scene import manifests
 from tests.cluster._scene.scene import Scene
+from tests.integration._servers.waiting import until
 
 CHART = Path(__file__).parents[2] / "helm" / "grpc-service"
 RELEASE = "greeter"
@@ -84,6 +90,72 @@ def test_rollout_restart_under_load(scene: Scene) -> None:
         scene.restart(RELEASE)
     seen.assert_no_lost_call()
     seen.assert_good_endings(3)
+
+
+def test_what_the_drains_left_behind(scene: Scene) -> None:
+    """Of pods that have gone: their Events. Of a container that was restarted: its termination message, and `kubectl describe` shows both."""
+    done = report(scene)
+    assert done.returncode == 0, done.stderr
+    drains = json.loads(done.stdout)["drains"]
+    assert len({each["pod"] for each in drains if each["over"]}) >= 3, drains
+    assert {(each["clean"], each["where"], each["goaway"]) for each in drains if each["over"]} == {
+        (True, "Event", "lossless")
+    }
+    assert not [each for each in drains if not each["over"]], drains
+    pod = scene.pods(RELEASE)[0]
+    scene.kubectl("exec", pod, "--", "python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
+
+    def ended() -> dict[str, Any]:
+        (status,) = scene.kubectl.get("pod", pod)["status"]["containerStatuses"]
+        return status["lastState"].get("terminated") or {}  # type: ignore[no-any-return]
+
+    until(ended, 60)
+    assert ended()["exitCode"] == 0
+    line = ended()["message"]
+    assert re.fullmatch(
+        r"\S+ drained in \d+\.\d\d s \(SIGTERM, lossless\): \d+ calls finished, 0 cancelled, 0 peers left\n", line
+    ), line
+    described = scene.kubectl("describe", "pod", pod)
+    assert re.search(r"Normal +Drained .*grpc-drain +" + re.escape(line.strip()), described), described
+    assert [each["where"] for each in json.loads(report(scene, f"pod/{pod}").stdout)["drains"]] == [
+        "Event"
+    ]  # told twice, shown once
+    scene.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=60s", bound=70)
+
+
+def test_a_live_view_of_pods(scene: Scene) -> None:
+    """Through pods/exec; each of the three, and what it has been told of last."""
+    found: list[dict[str, Any]] = []
+
+    def all_three() -> bool:  # an exec into a container may fail while it is being started
+        done = drain("top", scene, f"deploy/{RELEASE}", "--json")
+        found[:] = json.loads(done.stdout)["processes"] if done.returncode == 0 else []
+        return len(found) == 3 and not any(each["error"] for each in found)
+
+    until(all_three, 60)
+    assert {each["process"] for each in found} == set(scene.pods(RELEASE))
+    for each in found:
+        (server,) = each["servers"]
+        assert (server["state"], server["goaway"]) == ("serving", "lossless")
+        assert server["peers"]
+        assert each["events"][-1]["event"].startswith("drain.")
+    shown = drain("top", scene, f"pod/{found[0]['process']}", "--once").stdout
+    assert found[0]["process"] in shown
+    assert "serving" in shown
+
+
+def report(scene: Scene, workload: str = f"deploy/{RELEASE}") -> "subprocess.CompletedProcess[str]":
+    return drain("report", scene, workload, "--json")
+
+
+def drain(command: str, scene: Scene, *words: str) -> "subprocess.CompletedProcess[str]":
+    """That command, as whoever has the kubeconfig."""
+    program = [sys.executable, "-c", "import sys; from drain._cli import main; sys.exit(main())", command]
+    where = [f"--kubeconfig={scene.kubectl.kubeconfig}", "-n", str(scene.kubectl.namespace)]
+    environ = {**os.environ, "COLUMNS": "160"}
+    return subprocess.run(
+        [*program, *where, *words], capture_output=True, text=True, timeout=60, check=False, env=environ
+    )
 
 
 def test_upgrade(scene: Scene, helm: Helm) -> None:

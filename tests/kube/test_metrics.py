@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 import drain
 from tests.integration._servers.waiting import until
 from tests.kube._cluster.cluster import Cluster
+from tests.kube._cluster.faults import Answer
 from tests.kube._cluster.follow import Followed
 from tests.kube._cluster.namespace import Namespace
 from tests.kube._cluster.proxy import Proxy
@@ -54,8 +55,10 @@ def test_why_watches_end(
     proxy.close_watches(clean=False)
     until(lambda: ended("broken") + ended("cut") == 1)
     until(lambda: proxy.watching("web") == 1)
-    with proxy.refusing():
+    with proxy.fault(Answer(429), "watch", times=1):
+        proxy.close_watches(clean=False)
         until(lambda: ended("broken") + ended("cut") == 2)
+        until(lambda: ended("refused") == 1)
     until(lambda: proxy.watching("web") == 1)
     settled = ends()
     proxied.pod("web-1", "web", "198.19.128.8")

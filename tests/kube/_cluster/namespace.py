@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -272,4 +273,5 @@ Use = Callable[..., Path]
 
 
 def _readiness(ready: bool) -> Object:
-    return {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # kubelet says it to the second, too
+    return {"conditions": [{"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": now}]}
