@@ -1,6 +1,6 @@
 """Settings of a client: `ClientPolicy` and its parts. See config.py.
 
-The strings below the fields say what does not fit into the README's table, hence over 300 lines. "Our targets" are those
+The strings below the fields say what does not fit into docs/settings.md, hence over 300 lines. "Our targets" are those
 that drain resolves itself (`kubernetes:`, `static:`, ...); the others are grpc's own (`dns:`, `ipv4:`, ...).
 """
 # ruff: noqa: RUF009  # duration and setting return dataclasses.field(...), once per class, which is what is wanted

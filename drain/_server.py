@@ -268,7 +268,7 @@ def server(
             `options` win over `keepalive`, and a clash is logged.
         xds: refused: drain needs grpc's xDS machinery for itself.
         keepalive: connection ages and pings; None sets no arguments.
-        policy: how to leave; None is `DrainPolicy()`. Environment variables override both (README lists them).
+        policy: how to leave; None is `DrainPolicy()`. Environment variables override both (docs/settings.md).
         health: serve grpc.health.v1.Health, and flip it when leaving. False: yours to do.
         health_address: a further address for health alone ("host:port"), which answers even where
             `maximum_concurrent_rpcs` turns calls away. None: no such address.

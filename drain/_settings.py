@@ -1,6 +1,6 @@
 """What the settings classes share: how a field is declared, checked, normalised, documented, overridden. See config.py.
 
-Every field carries its documentation as data (`Setting`), from which the table in the README and the names of grpc's
+Every field carries its documentation as data (`Setting`), from which the table of docs/settings.md and the names of grpc's
 arguments are taken. Over 300 lines because every kind of value brings its own check and its own words.
 """
 
@@ -70,7 +70,7 @@ _NONE, _DEFAULT = "none", "default"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One field of a settings class, as data: a row of the README's table."""
+    """One field of a settings class, as data: a row of docs/settings.md."""
 
     owner: str
     name: str

@@ -6,7 +6,7 @@ Durations are seconds (`90`, `0.5`), a `datetime.timedelta`, or text: Go's notat
 number, which is seconds (`"90"`: environment variables are text). They are stored as float seconds.
 
 Every field can be overridden by an environment variable: `DRAIN_<FIELD>` for servers, `DRAIN_CLIENT_<FIELD>` for clients
-(README lists them). The environment wins over code, because whoever operates a program is not always who wrote it. See
+(docs/settings.md). The environment wins over code, because whoever operates a program is not always who wrote it. See
 `overridden_by`.
 """
 
@@ -44,13 +44,13 @@ _CLASSES: tuple[type[Settings], ...] = (
 
 
 def settings_table() -> Iterator[Setting]:
-    """Every setting of every class, in the order of the README's table."""
+    """Every setting of every class, in the order of docs/settings.md."""
     for each in _CLASSES:
         yield from each.settings()
 
 
 def settings_markdown() -> str:
-    """The README's table of settings."""
+    """The table of docs/settings.md."""
     rows = ["| setting | environment | default | value | meaning |", "| --- | --- | --- | --- | --- |"]
     for s in settings_table():
         meaning = s.meaning if s.none is None else f"{s.meaning} none: {s.none}."

@@ -36,7 +36,10 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One of them. `known`: values of its label that are told as 0 before they occur, for rate(). `unit`: "s" or none."""
+    """One of them. `unit`: "s" or none. `known`: values of its label that are told as 0 before they occur.
+
+    What appears with its first value is no increase to Prometheus, and a pod drains but once.
+    """
 
     name: str
     kind: Kind
@@ -96,8 +99,14 @@ MEASURES: dict[str, Measure] = {
             "calls_while_leaving", _C, "Calls during drains: finished, cancelled when the time was up, refused.",
             ("outcome",), known=("finished", "cancelled", "refused"),
         ),
-        Measure("phase", _H, "How long phases of drains took.", ("phase",), "s", bounds=PHASES),
-        Measure("announcing_ended", _C, "What ended announcing.", ("why",)),
+        Measure(
+            "phase", _H, "How long phases of drains took.", ("phase",), "s",
+            bounds=PHASES, known=("announcing", "closing", "finishing"),
+        ),
+        Measure(
+            "announcing_ended", _C, "What ended announcing.", ("why",),
+            known=("nobody came back", "endpoint left", "announce_timeout", "announce_delay", "skipped", "forced"),
+        ),
         Measure("rotations", _C, "GOAWAY rounds while serving."),
         Measure("rebalances", _C, "Rotations because the service has grown."),
         Measure("fallbacks", _C, "Something better was not to be had.", ("what",)),
@@ -220,14 +229,19 @@ class Readings:
         _targets(tell)
         _plane(tell)
         with self._lock:
-            counted = sorted(self._counts.items())
+            counts = dict(sorted(self._counts.items()))
             histograms = {key: histogram.copy() for key, histogram in self._histograms.items()}
+        targets = [labels[0] for labels, _ in found.get("resolver_failing", ())]
         for measure in MEASURES.values():
+            known: list[Labels] = [(each,) for each in (targets if measure.labels == _TARGET else measure.known)]
             if measure.kind is Kind.COUNTER and measure.name not in found:
-                known: list[Labels] = [(each,) for each in measure.known] if measure.labels else [()]
-                counts = dict.fromkeys(known, 0) | {labels: n for (name, labels), n in counted if name == measure.name}
-                for labels, count in counts.items():
-                    tell(measure.name, count, *labels)
+                for labels in known if measure.labels else [()]:
+                    counts.setdefault((measure.name, labels), 0)
+            elif measure.kind is Kind.HISTOGRAM:
+                for labels in known:
+                    histograms.setdefault((measure.name, labels), Histogram(measure.bounds).copy())
+        for (name, labels), count in counts.items():
+            tell(name, count, *labels)
         for (name, labels), histogram in histograms.items():
             tell(name, histogram, *labels)
         return found

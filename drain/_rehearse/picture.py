@@ -26,14 +26,14 @@ def browser() -> str:
     raise PictureError("a picture needs Chromium or Chrome: install one, or name it in CHROME")
 
 
-def take(page: Path, picture: Path) -> None:
+def take(page: Path, picture: Path, size: str = _SIZE) -> None:
     """Raises PictureError."""
     program = browser()
     root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chrome's sandbox refuses root
     with tempfile.TemporaryDirectory() as profile:
         command = [
             program, "--headless", "--disable-gpu", "--hide-scrollbars", *root, f"--user-data-dir={profile}",
-            f"--window-size={_SIZE}", f"--screenshot={picture.absolute()}", page.absolute().as_uri(),
+            f"--window-size={size}", f"--screenshot={picture.absolute()}", page.absolute().as_uri(),
         ]  # fmt: skip
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_BOUND, check=False)

@@ -197,8 +197,8 @@ def test_drain_accepts_the_environment(render: Callable[..., Objects], case: str
     if case == "everything":
         assert (policy.stream_grace, policy.rebalance.spread) == (30, 20)  # type: ignore[union-attr]
         assert (keepalive.max_connection_age, keepalive.max_connection_age_grace) == (600, None)
-    readme = (HELM.parent / "README.md").read_text()
-    unknown = [each for each in given if each.startswith("DRAIN_") and f"`{each}`" not in readme]
+    page = (HELM.parent / "docs" / "settings.md").read_text()
+    unknown = [each for each in given if each.startswith("DRAIN_") and f"`{each}`" not in page]
     assert not unknown
 
 

@@ -126,7 +126,20 @@ def test_the_measures_are_those_of_metrics(seen: Seen, serve: Any) -> None:
 
 
 def _series(registry: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Names, labels and values; without what the exporter says of itself. Bounds are numbers, however they are written."""
+    """Names, labels and values; without what the exporter says of itself, and histograms of which there is nothing yet.
+
+    Bounds are numbers, however they are written.
+    """
+    counts = [
+        each
+        for family in registry.collect()
+        if family.type == "histogram"
+        for each in family.samples
+        if each.name.endswith("_count")
+    ]
+    nothing = {each.name.removesuffix("_count") for each in counts} - {
+        each.name.removesuffix("_count") for each in counts if each.value
+    }
     return {
         (
             sample.name,
@@ -134,6 +147,7 @@ def _series(registry: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str,
         ): sample.value
         for family in registry.collect()
         for sample in family.samples
+        if sample.name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") not in nothing
     }
 
 

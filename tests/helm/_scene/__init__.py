@@ -1,0 +1,1 @@
+"""Servers and clients that a real Prometheus scrapes: for the dashboard."""
