@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint types unit integration versions helm proxies kube test-cluster bench compare clean help
+.PHONY: demo test check lint types unit integration versions helm proxies kube test-cluster bench compare docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -66,5 +66,8 @@ bench: $(STAMP)  ## the measures of README, by hand; an hour, or ARGS=--quick
 compare: $(STAMP)  ## every known way side by side in a real cluster, as root, by hand; two hours, or ARGS=--quick
 	$(BIN)/python -m tests.bench.compare $(ARGS)
 
+docs: $(STAMP)  ## the API reference, in site/
+	$(BIN)/pdoc --docformat google --output-directory site drain drain.config drain.errors drain.events drain.prestop drain.report drain.status drain.testing drain.workers
+
 clean:  ## remove what make made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis drain-demo.html drain-rehearsal.html compare.json compare.html
+	rm -rf site $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis drain-demo.html drain-rehearsal.html compare.json compare.html

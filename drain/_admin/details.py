@@ -35,5 +35,5 @@ def _text(event: events.Event) -> str:
     if isinstance(event, events.Drained):
         text = str(event.report)
     else:
-        text = " ".join(f"{key}={value}" for key, value in structlog_sink.keys_of(event).items())
+        text = " ".join(f"{key}={value}" for key, value in structlog_sink.keys_of(event).items() if value is not None)
     return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
