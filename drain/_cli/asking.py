@@ -4,6 +4,7 @@ Exit codes: 0 all did it; 1 some refused, failed, or did not answer; 69 nobody i
 ours.
 """
 
+import json
 import os
 import sys
 import time
@@ -14,9 +15,9 @@ import click
 
 from drain import _runtime_dir
 from drain._admin.client import Call, Outcome, sockets, talk
+from drain._cli.exits import DONE, FORBIDDEN, FOUND, UNREACHABLE, end
 from drain.errors import ConfigurationError
 
-FAILED, NOBODY, NOT_OURS, INTERRUPTED = 1, 69, 77, 130
 STATUS_BOUND = 3.0  # seconds for a status: one that takes longer hangs
 ASK_BOUND = 15.0  # seconds for a rotation, a pause, a resume; the server gives up after 10
 _NOBODY_TEXT = "no admin socket in {}. Is a server running, as this user, and with the same DRAIN_RUNTIME_DIR?"
@@ -30,12 +31,6 @@ def socket_option(command: F) -> F:
     return click.option("--socket", "given", multiple=True, metavar="PATH", help=text)(command)
 
 
-def end(command: str, text: str, code: int) -> NoReturn:
-    """Say why, and exit."""
-    click.echo(f"drain {command}: {text}", err=True)
-    sys.exit(code)
-
-
 def paths(command: str, given: Sequence[str]) -> list[str]:
     """The sockets to ask. Exits where there is none, or where they lie in a directory that others may write to."""
     if given:
@@ -43,9 +38,9 @@ def paths(command: str, given: Sequence[str]) -> list[str]:
     try:
         directory, found = _runtime_dir.where(), there()
     except ConfigurationError as error:
-        end(command, str(error), NOT_OURS)
+        end(command, str(error), FORBIDDEN)
     if not found:
-        end(command, _NOBODY_TEXT.format(directory), NOBODY)
+        end(command, _NOBODY_TEXT.format(directory), UNREACHABLE)
     return found
 
 
@@ -54,6 +49,11 @@ def there() -> list[str]:
     if not os.path.lexists(_runtime_dir.where()):  # asking is no reason to make it
         return []
     return sockets(str(_runtime_dir.runtime_dir()))
+
+
+def json_option(command: F) -> F:
+    """`--json`, for what is told of each process."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON, one process a line.")(command)
 
 
 def named(call: Call, line: Mapping[str, Any] | None = None) -> str:
@@ -103,10 +103,10 @@ def conclude(command: str, calls: Sequence[Call], *, given: bool) -> NoReturn:
             click.echo(f"drain {command}: {named(call)} {what}: {about}", err=True)
     counted = [call for call in calls if call.outcome not in passed_over]
     if not counted or all(call.outcome is Outcome.ABSENT for call in counted):
-        end(command, "nobody is there to ask.", NOBODY)
+        end(command, "nobody is there to ask.", UNREACHABLE)
     if all(call.outcome is Outcome.FOREIGN for call in counted):
-        sys.exit(NOT_OURS)
-    sys.exit(0 if all(call.outcome is Outcome.DONE for call in counted) else FAILED)
+        sys.exit(FORBIDDEN)
+    sys.exit(DONE if all(call.outcome is Outcome.DONE for call in counted) else FOUND)
 
 
 def _words(call: Call) -> str:
@@ -115,7 +115,7 @@ def _words(call: Call) -> str:
     )
 
 
-def simply(command: str, given: Sequence[str], done: Callable[[dict[str, Any]], str]) -> NoReturn:
+def simply(command: str, given: Sequence[str], done: Callable[[dict[str, Any]], str], *, as_json: bool) -> NoReturn:
     """A command that is asked of all and answered with one line: `done` makes it of the last one."""
     found = paths(command, given)
     found = found if given else without_led(found)
@@ -124,9 +124,18 @@ def simply(command: str, given: Sequence[str], done: Callable[[dict[str, Any]], 
     for _ in lines:
         pass
     for call in calls:
-        if call.outcome is Outcome.DONE:
+        if as_json:
+            click.echo(ended_json(call))
+        elif call.outcome is Outcome.DONE:
             click.echo(f"{named(call)} {done(call.end)}")
     conclude(command, calls, given=bool(given))
+
+
+def ended_json(call: Call, **more: object) -> str:
+    """How a call ended, on one line."""
+    about = {"pid": call.pid, "socket": call.path, "outcome": call.outcome.value if call.outcome is not None else None}
+    told = {name: value for name, value in call.end.items() if name not in ("kind", "id")}
+    return json.dumps({**about, "error": call.error, **told, **more})
 
 
 def connections(number: object) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from drain._cli.exits import DONE, FOUND, INTERRUPTED, UNREACHABLE, end
 from drain._cli.live import live
 from drain._demo.children import ChildFailedError
 from drain._demo.compare import MODES, compare
@@ -24,7 +25,6 @@ from drain._demo.words import WORDS
 
 T = TypeVar("T")
 
-LOST, INTERRUPTED = 1, 130
 MAX_LAG = 6.0  # announce_timeout is 8 s: a balancer that learns later than that cannot be waited for
 
 
@@ -81,7 +81,9 @@ def command(
 
     Starts real server processes behind a small layer-4 balancer that learns late, as kube-proxy does, lets callers that
     know nothing of drain call them without pause, and restarts every server in turn by SIGTERM: first plain grpc with
-    server.stop(grace), then drain. Ends with a table, and a page to look at. Exit code 1 if drain lost a call.
+    server.stop(grace), then drain. Ends with a table, and a page to look at.
+
+    Exit code 0: drain lost no call; 1: it lost some; 2: an option is wrong; 69: a server could not be started; 130: Ctrl-C.
     """
     check_writable("--html", html_file)
     check_writable("--json", json_file)
@@ -92,15 +94,14 @@ def command(
         with live(settings, modes) as show:
             demo = asyncio.run(until_told(compare(settings, modes, show)))
     except ChildFailedError as error:
-        raise click.ClickException(str(error)) from error
+        end("demo", str(error), UNREACHABLE)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo("drain demo: interrupted; its processes are gone", err=True)
-        sys.exit(INTERRUPTED)
+        end("demo", "interrupted; its processes are gone", INTERRUPTED)
     if json_file is not None:
         json_file.write_text(json.dumps(demo.as_dict()), encoding="utf-8")
     html_file.write_text(render(demo), encoding="utf-8")
     _show(demo, [file for file in (html_file, json_file) if file is not None])
-    sys.exit(LOST if demo.lost else 0)
+    sys.exit(FOUND if demo.lost else DONE)
 
 
 async def until_told(running: Coroutine[None, None, T]) -> T:

@@ -9,15 +9,15 @@ from typing import NoReturn
 import click
 
 from drain._cli import doctor_text
+from drain._cli.cluster import cluster_options, namespace_option, reached, use, workloads_of
+from drain._cli.exits import DONE, FOUND, MISUSED, UNDECIDED, UNREADABLE, end
 from drain._doctor import examine, pair
 from drain._doctor.examine import Examined
 from drain._doctor.finding import Severity
 from drain._doctor.model import Surroundings, Thing
 from drain._doctor.reading import Document, Unreadable, documents
 from drain._doctor.rule import RULES
-from drain.errors import ConfigurationError
 
-WARNED, MISUSED, FAILED, UNREADABLE, UNREACHABLE, FORBIDDEN = 1, 2, 3, 65, 69, 77
 MOST = 64 * 1024 * 1024  # bytes of a file
 
 
@@ -31,7 +31,7 @@ MOST = 64 * 1024 * 1024  # bytes of a file
     metavar="FILE",
     help="A manifest, or a folder of them; - is stdin. May be repeated.",
 )
-@click.option("-n", "--namespace", metavar="NAME", help="Of live workloads: all of it, unless KIND/NAME names some.")
+@namespace_option("Of live workloads: all of it, unless KIND/NAME names some.")
 @click.option(
     "--server",
     "server_file",
@@ -39,8 +39,7 @@ MOST = 64 * 1024 * 1024  # bytes of a file
     help="A server's keepalive settings, in any language's names. With --client.",
 )
 @click.option("--client", "client_file", metavar="FILE", help="A client's. With --server.")
-@click.option("--kubeconfig", metavar="FILE", help="For live workloads.  [default: in the cluster, else $KUBECONFIG]")
-@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
+@cluster_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--explain", "explained", metavar="RULE", help="What a rule says, and who says so; `all` lists them.")
 def command(
@@ -92,10 +91,10 @@ def command(
 def code(examined: Examined) -> int:
     """The exit code."""
     if examined.worst is Severity.ERROR:
-        return FAILED
+        return UNDECIDED
     if examined.unreadable:
         return UNREADABLE
-    return WARNED if examined.worst is Severity.WARNING else 0
+    return FOUND if examined.worst is Severity.WARNING else DONE
 
 
 def _files(names: Sequence[str]) -> tuple[Examined, dict[str, list[str]]]:
@@ -122,19 +121,19 @@ def read(name: str) -> list[tuple[str, str]]:
                 each for each in path.rglob("*") if each.suffix in (".yaml", ".yml", ".json") and each.is_file()
             )
             if not inside:
-                _end(f"{name}: no .yaml, .yml or .json file in it.", MISUSED)
+                end("doctor", f"{name}: no .yaml, .yml or .json file in it.", MISUSED)
             return [(str(each), _decoded(str(each), each.read_bytes()[:MOST])) for each in inside]
         with path.open("rb") as file:
             return [(name, _decoded(name, file.read(MOST)))]
     except OSError as error:
-        _end(f"{name}: {error.strerror}", UNREADABLE)
+        end("doctor", f"{name}: {error.strerror}", UNREADABLE)
 
 
 def _decoded(name: str, raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        _end(f"{name}: not UTF-8 (byte {error.start})", UNREADABLE)
+        end("doctor", f"{name}: not UTF-8 (byte {error.start})", UNREADABLE)
 
 
 def _pair(server_file: str | None, client_file: str | None) -> tuple[Examined, dict[str, list[str]]]:
@@ -144,7 +143,7 @@ def _pair(server_file: str | None, client_file: str | None) -> tuple[Examined, d
     try:
         made = pair.Pair(pair.server_side(*server), pair.client_side(*client))
     except pair.PairError as error:
-        _end(str(error), UNREADABLE)
+        end("doctor", str(error), UNREADABLE)
     return examine.pair(made), {name: written.splitlines() for name, written in (server, client)}
 
 
@@ -152,25 +151,15 @@ def _live(
     workloads: Sequence[str], namespace: str | None, kubeconfig: str | None, context: str | None, notes: list[str]
 ) -> Examined:
     from drain._doctor import live  # noqa: PLC0415 - it brings grpc, which a manifest does not need
-    from drain._kube.api import configure  # noqa: PLC0415
-    from drain._kube.failure import ApiError  # noqa: PLC0415
-    from drain._kube.objects import Objects, forbidden, named  # noqa: PLC0415
+    from drain._kube.objects import Objects  # noqa: PLC0415
 
-    try:
-        wanted = [named(each) for each in workloads]
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    try:
-        if kubeconfig or context:
-            configure(kubeconfig, context=context)
+    wanted = workloads_of(workloads)
+    with reached("doctor"):
+        use(kubeconfig, context)
         cluster = Objects()
         around, unseen = live.surroundings(cluster, namespace or cluster.namespace, wanted)
         notes += (f"not looked at: {each}" for each in unseen)
         return examine.manifests(around)
-    except ConfigurationError as error:
-        _end(str(error), UNREACHABLE)
-    except ApiError as error:
-        _end(str(error), FORBIDDEN if forbidden(error) else UNREACHABLE)
 
 
 def _process(notes: list[str]) -> Examined:
@@ -195,9 +184,4 @@ def _explain(name: str) -> NoReturn:
         raise click.BadParameter(
             f"{name!r} is no rule; `drain doctor --explain all` lists them.", param_hint="--explain"
         )
-    sys.exit(0)
-
-
-def _end(text: str, code_: int) -> NoReturn:
-    click.echo(f"drain doctor: {text}", err=True)
-    sys.exit(code_)
+    sys.exit(DONE)

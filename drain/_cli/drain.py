@@ -6,7 +6,18 @@ from typing import Any
 
 import click
 
-from drain._cli.asking import INTERRUPTED, ask, conclude, named, paths, printable, socket_option, without_led
+from drain._cli.asking import (
+    ask,
+    conclude,
+    ended_json,
+    json_option,
+    named,
+    paths,
+    printable,
+    socket_option,
+    without_led,
+)
+from drain._cli.exits import INTERRUPTED
 from drain.report import DrainReport, RotationReport
 
 
@@ -28,8 +39,9 @@ from drain.report import DrainReport, RotationReport
     metavar="SECONDS",
     help="How long to wait; the drain itself goes on.",
 )
+@json_option
 @socket_option
-def command(given: tuple[str, ...], *, until: str, reason: str, no_hold: bool, timeout: float) -> None:
+def command(given: tuple[str, ...], *, until: str, reason: str, no_hold: bool, timeout: float, as_json: bool) -> None:
     """Have servers leave: announcing, closing, finishing. When drained their process waits for SIGTERM, unless --no-hold.
 
     Exit code 0: all did; 1: some refused, failed, or were not done in time; 69: nobody is there to ask; 77: the run-time
@@ -39,15 +51,22 @@ def command(given: tuple[str, ...], *, until: str, reason: str, no_hold: bool, t
     found = found if given else without_led(found)
     request = {"command": "drain", "until": until, "reason": reason, "hold": not no_hold}
     calls, lines = ask("drain", found, request, within=timeout, given=bool(given))
+    reports: dict[str, list[object]] = {}
     try:
         parents = set[str]()
         for call, line in lines:
+            if as_json:
+                if line["kind"] == "report":
+                    reports.setdefault(call.path, []).append(line.get("report"))
+                continue
             if "pid" in line:  # whose: only a parent speaks for other processes
                 parents.add(call.path)
             who = "worker" if call.path in parents else "server"
             click.echo(f"{named(call)} {who} {printed(line)}")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    for call in calls if as_json else ():
+        click.echo(ended_json(call, reports=reports.get(call.path, [])))
     conclude("drain", calls, given=bool(given))
 
 

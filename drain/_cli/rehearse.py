@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import grpc
@@ -13,13 +13,14 @@ from rich.text import Text
 
 from drain._cli import doctor as doctor_command
 from drain._cli import doctor_text, rehearsing
+from drain._cli.cluster import cluster_options, namespace_option, use, workloads_of
 from drain._cli.demo import check_writable
+from drain._cli.exits import DONE, FORBIDDEN, FOUND, INTERRUPTED, MISUSED, UNDECIDED, UNREACHABLE, end
 from drain._demo.caller import Shape
 from drain._demo.children import ChildFailedError
 from drain._doctor.pair import PairError, client_side
-from drain._kube.api import configure
 from drain._kube.failure import ApiError
-from drain._kube.objects import forbidden, named
+from drain._kube.objects import forbidden
 from drain._rehearse import local, method, picture
 from drain._rehearse.asked import Asked
 from drain._rehearse.errors import RehearsalError
@@ -28,13 +29,12 @@ from drain._rehearse.page import render
 from drain._rehearse.result import Rehearsal, Verdict
 from drain.errors import ConfigurationError, TargetError
 
-LOST, MISUSED, UNFINISHED, UNREACHABLE, FORBIDDEN, INTERRUPTED = 1, 2, 3, 69, 77, 130
-CODES = {Verdict.KEPT: 0, Verdict.LOST: LOST, Verdict.KILLED: LOST, Verdict.UNFINISHED: UNFINISHED}
+CODES = {Verdict.KEPT: DONE, Verdict.LOST: FOUND, Verdict.KILLED: FOUND, Verdict.UNFINISHED: UNDECIDED}
 
 
 @click.command("rehearse", short_help="Try a rollout, a scale or a deletion under load, and see what it costs.")
 @click.argument("workload", required=False, metavar="[KIND/NAME]")
-@click.option("-n", "--namespace", metavar="NAME", help="Of the workload.")
+@namespace_option("Of the workload.")
 @click.option(
     "--command",
     "written",
@@ -93,7 +93,7 @@ CODES = {Verdict.KEPT: 0, Verdict.LOST: LOST, Verdict.KILLED: LOST, Verdict.UNFI
     default=["restart"],
     show_default=True,
     metavar="ACTION",
-    help="restart, scale=PODS, delete=PODS. May be repeated.",
+    help="What is done: restart, scale=PODS, delete=PODS. May be repeated.",
 )
 @click.option(
     "--within",
@@ -134,6 +134,7 @@ CODES = {Verdict.KEPT: 0, Verdict.LOST: LOST, Verdict.KILLED: LOST, Verdict.UNFI
     default="drain-rehearsal.html",
     show_default=True,
     metavar="FILE",
+    help="Write the page.",
 )
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write all figures."
@@ -145,8 +146,7 @@ CODES = {Verdict.KEPT: 0, Verdict.LOST: LOST, Verdict.KILLED: LOST, Verdict.UNFI
     metavar="FILE",
     help="Write a picture of the page; needs Chromium or Chrome.",
 )
-@click.option("--kubeconfig", metavar="FILE", help="[default: in the cluster, else $KUBECONFIG]")
-@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
+@cluster_options
 @click.option("--yes", is_flag=True, help="Do not ask before the cluster is touched.")
 def command(
     workload: str | None,
@@ -194,23 +194,23 @@ def command(
             done = rehearsing.here(asked, template, processes=processes, rounds=rounds, lag=lag, grace=grace)
         else:
             assert workload is not None
+            ((kind, name),) = workloads_of([workload])
             try:
-                (kind, name), actions = named(workload), [Action.read(each) for each in to_do]
+                actions = [Action.read(each) for each in to_do]
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
-            if kubeconfig or context:
-                configure(kubeconfig, context=context)
+            use(kubeconfig, context)
             done = rehearsing.there(asked, kind, namespace, name, actions, target=target, within=within, yes=yes)
     except (RehearsalError, PairError, TargetError) as error:
-        _end(str(error), MISUSED)
+        end("rehearse", str(error), MISUSED)
     except (ConfigurationError, ChildFailedError) as error:
-        _end(str(error), UNREACHABLE)
+        end("rehearse", str(error), UNREACHABLE)
     except ApiError as error:
-        _end(str(error), FORBIDDEN if forbidden(error) else UNREACHABLE)
+        end("rehearse", str(error), FORBIDDEN if forbidden(error) else UNREACHABLE)
     except click.Abort:
-        _end("nothing was changed", INTERRUPTED)
+        end("rehearse", "nothing was changed", INTERRUPTED)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        _end("interrupted", INTERRUPTED)
+        end("rehearse", "interrupted", INTERRUPTED)
     _write(done, html_file, json_file, png_file)
     sys.exit(CODES[done.verdict])
 
@@ -288,8 +288,3 @@ def _write(done: Rehearsal, html_file: Path, json_file: Path | None, png_file: P
             click.echo(f"drain rehearse: no picture: {error}", err=True)
     for file in written:
         console.print(f"written: {file.absolute()}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _end(text: str, code: int) -> NoReturn:
-    click.echo(f"drain rehearse: {text}", err=True)
-    sys.exit(code)

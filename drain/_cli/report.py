@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from rich import box
@@ -14,21 +14,19 @@ from rich.text import Text
 
 from drain._cli import reporting
 from drain._cli.asking import printable
+from drain._cli.cluster import cluster_options, namespace_option, reached, use, workloads_of
+from drain._cli.exits import DONE, FOUND
 from drain._cli.reporting import Row
-from drain._kube.api import configure
 from drain._kube.failure import ApiError
-from drain._kube.objects import KINDS, Objects, forbidden, named
-from drain.errors import ConfigurationError
+from drain._kube.objects import KINDS, Objects, forbidden
 
 WHY_NOT = "the servers may not create events"
-CUT, MISUSED, UNREACHABLE, FORBIDDEN = 1, 2, 69, 77
 
 
 @click.command("report", short_help="Say what the drains of a workload's pods have cost, from its Events.")
 @click.argument("workloads", nargs=-1, metavar="[KIND/NAME]...")
-@click.option("-n", "--namespace", metavar="NAME", help="Where.  [default: the kubeconfig's, or the pod's own]")
-@click.option("--kubeconfig", metavar="FILE", help="The cluster.  [default: in the cluster, else $KUBECONFIG]")
-@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
+@namespace_option("Where.  [default: the kubeconfig's, or the pod's own]")
+@cluster_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(
     workloads: tuple[str, ...], *, namespace: str | None, kubeconfig: str | None, context: str | None, as_json: bool
@@ -44,21 +42,13 @@ def command(
 
     Exit code 0: no call was cut; 1: some were; 2: an option is wrong; 69: the API server cannot be reached; 77: we may not look.
     """  # noqa: D301 - \b is click's
-    try:
-        wanted = [named(each) for each in workloads]
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    try:
-        if kubeconfig or context:
-            configure(kubeconfig, context=context)
+    wanted = workloads_of(workloads)
+    with reached("report"):
+        use(kubeconfig, context)
         cluster = Objects()
         where = namespace or cluster.namespace
         events, _ = cluster.listed(KINDS["Event"], where, {}, {"reportingComponent": reporting.COMPONENT})
         pods, unseen = _pods(cluster, where)
-    except ConfigurationError as error:
-        _end(str(error), UNREACHABLE)
-    except ApiError as error:
-        _end(str(error), FORBIDDEN if forbidden(error) else UNREACHABLE)
     found = [
         row
         for row in reporting.rows(events, pods)
@@ -70,7 +60,7 @@ def command(
         click.echo(json.dumps(told))
     else:
         _show(found, where, unseen)
-    sys.exit(CUT if cut or any(row.clean is False for row in found) else 0)
+    sys.exit(FOUND if cut or any(row.clean is False for row in found) else DONE)
 
 
 def _pods(cluster: Objects, namespace: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -128,8 +118,3 @@ def _ago(at: datetime | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
-
-
-def _end(text: str, code: int) -> NoReturn:
-    click.echo(f"drain report: {text}", err=True)
-    sys.exit(code)

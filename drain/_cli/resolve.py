@@ -20,12 +20,13 @@ from rich.text import Text
 
 from drain import resolver
 from drain._channel_source import preference
+from drain._cli.cluster import cluster_options, namespace_option, shown
+from drain._cli.exits import FOUND, INTERRUPTED, MISUSED, UNDECIDED, end
 from drain._core.endpoints import Endpoint, Place, Preference, place
 from drain._core.snapshot import TargetSnapshot
 from drain.config import ClientPolicy
 from drain.errors import ConfigurationError, ResolutionError, TargetError
 
-UNUSABLE, MISUSED, UNRESOLVED, INTERRUPTED = 1, 2, 3, 130
 _POLL = 0.5  # seconds between two looks for a failure, while no set comes
 
 
@@ -37,11 +38,8 @@ _POLL = 0.5  # seconds between two looks for a failure, while no set comes
 @click.option("--prefer-same-zone", is_flag=True, help="As ClientPolicy(prefer_same_zone=True).")
 @click.option("--subset-size", type=click.IntRange(1), metavar="N", help="As ClientPolicy(subset_size=N).")
 @click.option("--subset-key", metavar="TEXT", help="As ClientPolicy(subset_key=TEXT).  [default: the host's name]")
-@click.option(
-    "--kubeconfig", metavar="FILE", help="For kubernetes: targets.  [default: in the cluster, else $KUBECONFIG]"
-)
-@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
-@click.option("--namespace", metavar="NAME", help="Of targets that name none.")
+@cluster_options
+@namespace_option("Of targets that name none.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1, 3600),
@@ -74,17 +72,15 @@ def command(
         if kubeconfig or context or namespace:
             resolver.configure_kubernetes(kubeconfig, context=context, namespace=namespace)
         with resolver.watch(target) as watching:
-            code = UNRESOLVED
+            code = UNDECIDED
             for snapshot in _snapshots(watching, timeout, forever=watch):
                 code = show(snapshot, preference(policy))
     except (TargetError, ConfigurationError) as error:
-        click.echo(f"drain resolve: {error}", err=True)
-        sys.exit(MISUSED)
+        end("resolve", str(error), MISUSED)
     except (ResolutionError, TimeoutError) as error:
         if as_json:
             click.echo(json.dumps({"target": target, "failure": str(error), "endpoints": None}))
-        click.echo(f"drain resolve: {error}", err=True)
-        sys.exit(UNRESOLVED)
+        end("resolve", str(error), UNDECIDED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(code)
@@ -92,7 +88,8 @@ def command(
 
 def _snapshots(watching: resolver.Watching, timeout: float, *, forever: bool) -> Iterator[TargetSnapshot]:
     """What is known, whenever it differs. Raises ResolutionError if the first that is known is a failure, or TimeoutError."""
-    watching.next(timeout)
+    with shown(f"waiting for {watching.snapshot.target}"):
+        watching.next(timeout)
     version = -1
     while True:
         snapshot = watching.snapshot
@@ -162,7 +159,7 @@ def _show_json(snapshot: TargetSnapshot, wanted: Preference) -> int:
         "at": time.time(),
     }
     click.echo(json.dumps({**about, "endpoints": endpoints}))
-    return 0 if used else UNUSABLE
+    return 0 if used else FOUND
 
 
 def _show_table(snapshot: TargetSnapshot, wanted: Preference) -> int:
@@ -178,7 +175,7 @@ def _show_table(snapshot: TargetSnapshot, wanted: Preference) -> int:
         console.print(Text(f"not up to date: {snapshot.failure}", style="yellow"), soft_wrap=True)
     if places:
         console.print(_table(places))
-    return 0 if used else UNUSABLE
+    return 0 if used else FOUND
 
 
 def _counted(number: int, what: str) -> str:

@@ -9,22 +9,10 @@ import rich  # noqa: F401 - here, so that its absence is told before a command r
 
 from drain._demo.about import version
 
-COMMANDS = {
-    name: f"drain._cli.{name}"
-    for name in (
-        "demo",
-        "doctor",
-        "drain",
-        "pause",
-        "rehearse",
-        "report",
-        "resolve",
-        "resume",
-        "rotate",
-        "status",
-        "top",
-    )
-}
+_NAMES = (
+    "completion", "demo", "doctor", "drain", "pause", "rehearse", "report", "resolve", "resume", "rotate", "status", "top",
+)  # fmt: skip
+COMMANDS = {name: f"drain._cli.{name}" for name in _NAMES}
 EXEC = "Run a program with the environment that lossless GOAWAY needs."
 
 

@@ -15,15 +15,16 @@ from rich.live import Live
 
 from drain._admin.client import Call, Outcome, talk
 from drain._cli.asking import (
-    INTERRUPTED,
     STATUS_BOUND,
     ask,
     conclude,
+    json_option,
     named,
     paths,
     socket_option,
     there,
 )
+from drain._cli.exits import DONE, INTERRUPTED
 from drain._cli.status_text import one_line, picture
 
 _AFRESH = 3.0  # seconds after which a watch looks whether other processes have come
@@ -31,7 +32,7 @@ _AFRESH = 3.0  # seconds after which a watch looks whether other processes have 
 
 @click.command("status", short_help="Show how servers stand: state, calls, connections, endpoints.")
 @click.option("--watch", is_flag=True, help="Go on, until Ctrl-C or until all have stopped.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, one process a line.")
+@json_option
 @click.option("--verbose", "-v", is_flag=True, help="Show the peers of all connections, and whole reports.")
 @click.option(
     "--interval",
@@ -106,7 +107,7 @@ def _lines(given: Sequence[str], request: dict[str, object]) -> Iterator[tuple[C
         if all(call.outcome is not Outcome.LATE for call in calls):
             conclude("status", calls, given=bool(given))
         if not (found := list(given) or there()):
-            sys.exit(0)
+            sys.exit(DONE)
 
 
 def states(line: dict[str, Any]) -> object:

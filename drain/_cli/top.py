@@ -9,25 +9,23 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from drain._cli.asking import INTERRUPTED, NOBODY, NOT_OURS, end, socket_option, there
+from drain._cli.asking import socket_option, there
+from drain._cli.cluster import cluster_options, namespace_option, reached, use, workloads_of
+from drain._cli.exits import FORBIDDEN, INTERRUPTED, UNREACHABLE, end
 from drain._cli.gathering import Board, Pods, Shown, local
 from drain._cli.top_text import frame
-from drain._kube.api import configure
-from drain._kube.failure import ApiError
-from drain._kube.objects import Objects, forbidden, named
+from drain._kube.objects import Objects
 from drain.errors import ConfigurationError
 
-UNREACHABLE, FORBIDDEN = 69, 77
 _FIRST = 5.0  # seconds that `--once` waits for whoever is to be shown
 _SETTLED = 0.5  # seconds without news after which all have told
 
 
 @click.command("top", short_help="A live view of servers, here or in pods, while they serve and leave.")
 @click.argument("workloads", nargs=-1, metavar="[KIND/NAME]...")
-@click.option("-n", "--namespace", metavar="NAME", help="Servers in pods: of these workloads, or of all in it.")
+@namespace_option("Servers in pods: of these workloads, or of all in it.")
 @click.option("-c", "--container", metavar="NAME", help="Of the pods.  [default: their default one]")
-@click.option("--kubeconfig", metavar="FILE", help="The cluster.  [default: in the cluster, else $KUBECONFIG]")
-@click.option("--context", metavar="NAME", help="Of the kubeconfig.")
+@cluster_options
 @click.option("--once", is_flag=True, help="One look; so it is, too, where the output is no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="One look, as a JSON object.")
 @click.option(
@@ -92,9 +90,13 @@ def command(
 def _somebody(given: tuple[str, ...]) -> None:
     try:
         if not (given or there()):
-            end("top", "no admin socket here: no server runs, as this user, with the same DRAIN_RUNTIME_DIR.", NOBODY)
+            end(
+                "top",
+                "no admin socket here: no server runs, as this user, with the same DRAIN_RUNTIME_DIR.",
+                UNREACHABLE,
+            )
     except ConfigurationError as error:
-        end("top", str(error), NOT_OURS)
+        end("top", str(error), FORBIDDEN)
 
 
 def _pods(
@@ -107,21 +109,13 @@ def _pods(
     interval: float,
     stopped: threading.Event,
 ) -> Pods:
-    try:
-        wanted = [named(each) for each in workloads]
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    try:
-        if kubeconfig or context:
-            configure(kubeconfig, context=context)
+    wanted = workloads_of(workloads)
+    with reached("top"):
+        use(kubeconfig, context)
         cluster = Objects()
         where = namespace or cluster.namespace
         for kind, name in wanted:  # said before a screen is cleared
             cluster.get(kind, where, name)
-    except ConfigurationError as error:
-        end("top", str(error), UNREACHABLE)
-    except ApiError as error:
-        end("top", str(error), FORBIDDEN if forbidden(error) else UNREACHABLE)
     return Pods(board, cluster, where, wanted, container, interval, stopped)
 
 
@@ -147,7 +141,7 @@ def _once(board: Board, console: Console, *, as_json: bool) -> None:
     else:
         console.print(frame(shown, board.notes, time.strftime("%H:%M:%S")))
     if not any(each.line for each in shown):
-        end("top", "no server has answered.", NOBODY)
+        end("top", "no server has answered.", UNREACHABLE)
 
 
 def _shown(board: Board) -> list[Shown]:

@@ -58,6 +58,10 @@ class Terminal:
         """As tmux names keys: "C-c"."""
         self._do("send-keys", key)
 
+    def type(self, text: str) -> None:
+        """As it stands; a newline is Enter, a tab is Tab."""
+        self._do("send-keys", "-l", "--", text)
+
     def exit_code(self, within: float = _BOUND) -> int:
         """Of the command, when it has ended."""
         deadline = time.monotonic() + within
