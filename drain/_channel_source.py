@@ -11,10 +11,9 @@ called* what the matter is. grpc puts that name into the details of every failed
 
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 
-from drain import events
+from drain import _clock, events
 from drain._core.endpoints import Place, Preference, localities, place
 from drain._core.snapshot import TargetSnapshot
 from drain._resolvers.watches import Tell, Watch
@@ -82,7 +81,7 @@ class Entry:
 
     def refused(self, type_url: str, names: Sequence[str], message: str) -> None:
         """See `drain._xds.sources.Source`."""
-        self._tell(events.UpdateRefused(str(self._watch.target), message, time.monotonic()))
+        self._tell(events.UpdateRefused(str(self._watch.target), message, _clock.now()))
 
     # On the watch's thread, mostly.
 
@@ -94,7 +93,7 @@ class Entry:
                 return
             self._version = snapshot.version
             new_cluster = self._prepare(snapshot)
-        heard_at = time.monotonic() - (snapshot.age or 0.0)
+        heard_at = _clock.now() - (snapshot.age or 0.0)
         # A new Cluster leads to its endpoints by itself; without one they alone are news.
         pushed = self._plane.changed(self.prefix, CLUSTER if new_cluster else ENDPOINTS)
         if new_cluster:
@@ -105,7 +104,7 @@ class Entry:
     def _taken(self, taken: bool, heard_at: float) -> None:
         """On the plane's thread."""
         if taken:
-            now = time.monotonic()
+            now = _clock.now()
             self._tell(events.UpdateTaken(str(self._watch.target), now - heard_at, now))
 
     def _prepare(self, snapshot: TargetSnapshot) -> bool:

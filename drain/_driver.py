@@ -8,11 +8,10 @@ Longer than most modules, because it is the one place where the clock, the table
 
 import queue
 import threading
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from drain import events
+from drain import _clock, events
 from drain._account import Account
 from drain._core.budget import Budget
 from drain._core.lifecycle import Effect, Input, handle
@@ -77,7 +76,7 @@ class Driver:
         self._finals: list[Future[DrainReport]] = []
         self._report: DrainReport | None = None
         self._server: object = None  # kept alive while it leaves
-        self._since = time.monotonic()
+        self._since = _clock.now()
         self.state = State.STARTING
 
     # What the servers call.
@@ -114,6 +113,10 @@ class Driver:
                     self._wake()
         return request.done
 
+    def nudge(self) -> None:
+        """Something may have changed: look. Any thread."""
+        self._inbox.put(_Nudge())
+
     def dismiss(self) -> None:
         """The server was dropped: there is nothing left to drive."""
         self._inbox.put(None)
@@ -137,7 +140,7 @@ class Driver:
         self, *, addresses: tuple[str, ...], goaway: str, goaway_reason: str, threads: int | None
     ) -> ServerStatus:
         """One look. Any thread."""
-        now, state = time.monotonic(), self.state
+        now, state = _clock.now(), self.state
         running = state not in (State.STARTING, State.STOPPED)
         over = self._over()
         return ServerStatus(
@@ -174,6 +177,7 @@ class Driver:
 
     def _wake(self) -> None:
         if self._thread is None:
+            _clock.follow(self)
             self._thread = threading.Thread(target=self._work, name="drain-driver", daemon=True)
             self._thread.start()
 
@@ -181,7 +185,7 @@ class Driver:
         wake: float | None = None
         while self.state is not State.STOPPED:
             try:
-                letter = self._inbox.get(timeout=None if wake is None else max(0.0, wake - time.monotonic()))
+                letter = self._inbox.get(timeout=None if wake is None else max(0.0, wake - _clock.now()))
                 if letter is None:  # dismissed
                     return
             except queue.Empty:
@@ -201,7 +205,7 @@ class Driver:
     def _take(self, request: _Request) -> None:
         if request.deadline is not None:  # grpc's contract of stop(): the most restrictive grace counts
             if self._deadline is None and self.state.draining:  # a drain is under way, whose own time is yet to begin
-                self._deadline = self._closing_deadline(time.monotonic())
+                self._deadline = self._closing_deadline(_clock.now())
             self._deadline = min(request.deadline, self._deadline if self._deadline is not None else request.deadline)
             if self._finishing is not None:
                 self._finishing.deadline = min(self._finishing.deadline, self._deadline)
@@ -227,7 +231,7 @@ class Driver:
             self._hands.do("telling the cluster", lambda: self._say_farewell(request.reason))
 
     def _look_around(self) -> None:
-        self._outlook.begin(lambda: self._inbox.put(_Nudge()))
+        self._outlook.begin(self.nudge)
 
     def _say_farewell(self, reason: str) -> None:
         if self._farewell is not None:
@@ -239,7 +243,7 @@ class Driver:
         before = self._outlook.view
         if (view := self._outlook.news()) is None:
             return
-        now = time.monotonic()
+        now = _clock.now()
         if (view.standing, view.why) != (before.standing, before.why):
             self._crew.emit(events.EndpointSeen(view.standing.value, view.why, now))
         budget, left = self._budget, view.grace
@@ -259,11 +263,11 @@ class Driver:
     def _step(self) -> float | None:
         """Let the phase decide until it wants to wait; returns until when."""
         while True:
-            now = time.monotonic()
+            now = _clock.now()
             if self.state is State.ANNOUNCING and self._announcing is not None:
                 flow = self._hands.gauge.settled_flow()
                 step = self._announcing.step(
-                    time.monotonic(),
+                    _clock.now(),
                     flow.begun,
                     flow.reached,
                     ended=flow.ended,
@@ -286,7 +290,7 @@ class Driver:
             self._tell_returned()
             connections = self._hands.rotate()
             self._account.connections.append(connections)
-            self._announcing.rotated(time.monotonic())
+            self._announcing.rotated(_clock.now())
         elif isinstance(step, Over):
             self._tell_returned()
             self._end_announcing(step.why)
@@ -301,7 +305,7 @@ class Driver:
             calls = self._announcing.returned[-1]
             connections = self._hands.returned()
             self._account.connections_returned.append(connections)
-            self._crew.emit(events.CallersReturned(self._announcing.rotations, calls, time.monotonic(), connections))
+            self._crew.emit(events.CallersReturned(self._announcing.rotations, calls, _clock.now(), connections))
 
     def _end_announcing(self, why: str) -> None:
         assert self._announcing is not None
@@ -314,7 +318,7 @@ class Driver:
             instead = "observation alone" if self._hands.lossless else "announce_delay"
             reason = self._outlook.words or "no answer in time"
             self._crew.emit(events.FallbackTaken("the pod's own endpoint", instead, reason, _RBAC))
-        self._crew.emit(events.AnnouncingEnded(why, self._announcing.rotations, time.monotonic()))
+        self._crew.emit(events.AnnouncingEnded(why, self._announcing.rotations, _clock.now()))
 
     def _close(self, now: float) -> float | None:
         if self._closing is None:
@@ -347,7 +351,7 @@ class Driver:
             self._budget = self._new_budget()
         if previous is State.ANNOUNCING and state is not previous and what is not Input.ANNOUNCED:
             self._end_announcing("forced" if what is Input.FORCE else "skipped")
-        now = time.monotonic()
+        now = _clock.now()
         if state is not previous and state is not State.STOPPED:
             self._enter(previous, state, reason, now)
         told = 0
@@ -365,7 +369,7 @@ class Driver:
         return told
 
     def _new_budget(self) -> Budget:
-        policy, began = self._policy, time.monotonic()
+        policy, began = self._policy, _clock.now()
         budget = Budget(
             began,
             announcing=policy.announce_timeout,
@@ -394,7 +398,7 @@ class Driver:
 
     def _begin(self, state: State) -> None:
         """Set the clockwork of the phase just entered."""
-        now, policy = time.monotonic(), self._policy
+        now, policy = _clock.now(), self._policy
         if state is State.ANNOUNCING and self._hands.lossless:
             self._announcing = Announcing(
                 now,
@@ -459,4 +463,4 @@ class Driver:
     def _finish_anyhow(self) -> None:
         """Something in here broke: stop the server the plain way, so that whoever waits for the end gets it."""
         self._hands.do("stopping the server", lambda: self._crew.stop(0.0, STEP_TIMEOUT))
-        self._conclude(self.state, "a step failed", time.monotonic())
+        self._conclude(self.state, "a step failed", _clock.now())

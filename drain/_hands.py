@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from drain import _worker, events
+from drain import _clock, _worker, events
 from drain._account import Account
 from drain._core.lifecycle import Effect
 from drain._grpc.inflight import Gauge, Ledger
@@ -110,7 +110,7 @@ class Hands:
         if not pushed.wait(STEP_TIMEOUT):
             self.failed("rotating", TimeoutError(self.means.listener.refusal or "the Listener was not taken in time"))
         self.rotations += 1
-        self.crew.emit(events.Rotated(self.rotations, connections, time.monotonic()))
+        self.crew.emit(events.Rotated(self.rotations, connections, _clock.now()))
         return connections
 
     def returned(self) -> int:
@@ -143,13 +143,13 @@ class Hands:
         in_flight = self.gauge.flow().in_flight
         if in_flight:
             self._account.cancel(in_flight)
-            self.crew.emit(events.CallsCancelled(in_flight, self._account.cancelled_by_method, time.monotonic()))
+            self.crew.emit(events.CallsCancelled(in_flight, self._account.cancelled_by_method, _clock.now()))
 
     def _stop(self) -> None:
         self._account.close(self.gauge.flow())
         if self.lossless and (peers := self.gauge.peers()):
             self._account.peers_left = peers
-            self.crew.emit(events.PeersCut(peers, time.monotonic()))
+            self.crew.emit(events.PeersCut(peers, _clock.now()))
         # In the classic way a call may have begun since the last look: it gets a moment. After GOAWAY none can.
         grace = CLASSIC_GRACE if not self.lossless and not self._account.cancelled else 0.0
         self.do("stopping the server", lambda: self.crew.stop(grace, self._stopping))
@@ -172,4 +172,4 @@ class Hands:
         """It did."""
         text = f"{type(error).__name__}: {error}"
         self._account.errors.append(f"{step}: {text}")
-        self.crew.emit(events.StepFailed(step, text, time.monotonic()))
+        self.crew.emit(events.StepFailed(step, text, _clock.now()))

@@ -16,7 +16,7 @@ from typing import Any, overload
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from drain import events
+from drain import _clock, events
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
 from drain._core.lifecycle import Input
 from drain._facade import Facade
@@ -123,7 +123,7 @@ class Server(Facade, grpc.Server):
             never_ran.set()
             return never_ran
         self._driver.hold.want(False)
-        self._driver.request(Input.LEAVE, "stop()", deadline=time.monotonic() + (grace or 0.0))
+        self._driver.request(Input.LEAVE, "stop()", deadline=_clock.now() + (grace or 0.0))
         if grace is None:
             _wait(self._stopped)
         return self._stopped

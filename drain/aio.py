@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 
-from drain import events
+from drain import _clock, events
 from drain._aio_channels import insecure_channel, secure_channel
 from drain._aio_draining import draining
 from drain._blueprint import LISTEN_TIMEOUT, XDS_REFUSED, Blueprint
@@ -141,7 +141,7 @@ class Server(Facade, grpc.aio.Server):
         if self._begun:
             report = self._driver.report()
             self._driver.hold.want(False)
-            self._driver.request(Input.LEAVE, "stop()", deadline=time.monotonic() + (grace or 0.0))
+            self._driver.request(Input.LEAVE, "stop()", deadline=_clock.now() + (grace or 0.0))
             await asyncio.wrap_future(report)
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:

@@ -2,7 +2,7 @@
 
 `server.subscribe(callback)` and `drain.resolver.subscribe(callback)` hand them to the user's code;
 `drain._observe.structlog_sink` turns each into one log event.
-Times (`at`) are seconds of `time.monotonic()`; durations are seconds.
+Times (`at`) are seconds of `time.monotonic()`, plus what a test's `drain.testing.Clock` has set forward; durations are seconds.
 """
 
 import enum

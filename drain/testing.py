@@ -12,7 +12,8 @@
                 assert old.drain().clean
 
 With `pytest_plugins = ["drain.testing"]` in a conftest.py there are fixtures, too: `drain_serving`, `drain_endpoints`,
-`drain_events`. Synchronous and asyncio tests have the same names: `serving` and `assert_no_lost_calls` are `async with`, too.
+`drain_clock`, `drain_events`. Synchronous and asyncio tests have the same names: `serving` and `assert_no_lost_calls` are
+`async with`, too.
 """
 
 import contextlib
@@ -20,11 +21,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from drain._testing.calls import assert_no_lost_calls
+from drain._testing.clock import Clock
 from drain._testing.endpoints import Endpoints
 from drain._testing.recorder import Recorder
 from drain._testing.servers import FAST, Serving, serving
 
-__all__ = ["FAST", "Endpoints", "Recorder", "Serving", "assert_no_lost_calls", "serving"]
+__all__ = ["FAST", "Clock", "Endpoints", "Recorder", "Serving", "assert_no_lost_calls", "serving"]
+
+
+_FIXTURES = ("drain_serving", "drain_endpoints", "drain_clock", "drain_events")
 
 
 def _fixtures() -> "Iterable[tuple[str, Any]]":
@@ -46,12 +51,18 @@ def _fixtures() -> "Iterable[tuple[str, Any]]":
         return Endpoints()
 
     @pytest.fixture
+    def drain_clock() -> Clock:
+        """Time that the test sets forward."""
+        return Clock()
+
+    @pytest.fixture
     def drain_events() -> Iterator[Recorder]:
         """All events of the test."""
         with Recorder() as recorder:
             yield recorder
 
-    return [("drain_serving", drain_serving), ("drain_endpoints", drain_endpoints), ("drain_events", drain_events)]
+    made = (drain_serving, drain_endpoints, drain_clock, drain_events)
+    return [(name, fixture) for name, fixture in zip(_FIXTURES, made, strict=True)]
 
 
 globals().update(_fixtures())

@@ -1,10 +1,9 @@
 """What a status tells besides servers, where it is asked for details: the targets that channels follow, and the last events."""
 
 import sys
-import time
 from typing import Any
 
-from drain import events
+from drain import _clock, events
 from drain._observe import structlog_sink, watched
 
 _MOST_TEXT = 300  # characters of an event
@@ -12,7 +11,7 @@ _MOST_TEXT = 300  # characters of an event
 
 def details() -> dict[str, Any]:
     """Fields of a status line."""
-    now = time.monotonic()
+    now = _clock.now()
     told = [
         {"age": now - at, "event": structlog_sink.name_of(event), "text": _text(event)}
         for at, event in watched.recent()

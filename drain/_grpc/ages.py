@@ -5,9 +5,9 @@ what it sees for the first time began after it last looked. Everything errs on t
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 
+from drain import _clock
 from drain._grpc.inflight import server_sockets
 
 INTERVAL = 1.0  # seconds between looks
@@ -27,7 +27,7 @@ class Ages:
     """
 
     def __init__(
-        self, limit: float | None, sockets: Sockets = server_sockets, clock: Callable[[], float] = time.monotonic
+        self, limit: float | None, sockets: Sockets = server_sockets, clock: Callable[[], float] = _clock.now
     ) -> None:
         self.limit = limit
         self._sockets, self._clock = sockets, clock

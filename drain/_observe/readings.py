@@ -7,13 +7,12 @@ not loaded (channels, the Kubernetes client) is not loaded for this: it has noth
 import enum
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from drain import events
+from drain import _clock, events
 from drain._observe import watched
 from drain.events import State
 from drain.status import ServerStatus
@@ -176,7 +175,7 @@ class Readings:
 
     def _known(self) -> dict[str, list[Sample]]:
         with self._reading:
-            now = time.monotonic()
+            now = _clock.now()
             if now - self._read_at >= _SHORTEST:
                 self._read_at = now  # first: an event that comes meanwhile is read the next time
                 self._read = self._look(now)

@@ -5,13 +5,12 @@ last of them are kept, for whoever comes to look afterwards.
 """
 
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from drain import events
+from drain import _clock, events
 from drain.events import Event
 from drain.status import ServerStatus
 
@@ -73,9 +72,9 @@ def listeners() -> tuple[Listener, ...]:
 def note(event: Event) -> None:
     """It has been told. Cheap, any thread."""
     if not isinstance(event, _PASSED_OVER):
-        _recent.append((time.monotonic(), event))
+        _recent.append((_clock.now(), event))
 
 
 def recent() -> list[tuple[float, Event]]:
-    """The last ones, the oldest first, each with when it was told, in seconds of time.monotonic()."""
+    """The last ones, the oldest first, each with when it was told, in seconds of `drain._clock`."""
     return list(_recent.copy())

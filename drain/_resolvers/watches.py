@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from drain import events
+from drain import _clock, events
 from drain._core.endpoints import Endpoint, EndpointSet
 from drain._core.snapshot import TargetSnapshot
 from drain._core.target import Target
@@ -70,7 +70,7 @@ class Watch:
     def snapshot(self) -> TargetSnapshot:
         """What is known at this moment."""
         with self._lock:
-            now = time.monotonic()
+            now = _clock.now()
             return TargetSnapshot(
                 target=str(self.target),
                 version=self._version,
@@ -87,7 +87,7 @@ class Watch:
         with self._lock:
             if run is not self._run:
                 return
-            now = time.monotonic()
+            now = _clock.now()
             before, failed_at = self._known, self._failed_at
             self._known, self._heard_at, self._failure, self._failed_at = endpoints, now, None, None
             if before == endpoints and failed_at is None:
@@ -105,7 +105,7 @@ class Watch:
         with self._lock:
             if run is not self._run or self._failure == message:
                 return
-            now = time.monotonic()
+            now = _clock.now()
             self._failure = message
             self._failed_at = now if self._failed_at is None else self._failed_at
             self._version += 1

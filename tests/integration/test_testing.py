@@ -4,6 +4,7 @@ import contextlib
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import pytest
 import drain
 from drain import events
 from drain._observe import watched
-from drain.testing import Endpoints, Recorder, assert_no_lost_calls, serving
+from drain.testing import Clock, Endpoints, Recorder, assert_no_lost_calls, serving
+from tests.integration._servers.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
 
 def test_the_documentation_as_it_stands(tmp_path: Path) -> None:
-    """By pytest in a process of its own: three files, three tests."""
+    """By pytest in a process of its own."""
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         name = re.match(r"# (\w+\.py)", block)
         assert name is not None, block
@@ -27,7 +29,7 @@ def test_the_documentation_as_it_stands(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_a_lost_call_is_told() -> None:
@@ -105,3 +107,56 @@ def test_servers_are_ended_even_so() -> None:
     assert it.server.state is drain.State.STOPPED
     with pytest.raises(ZeroDivisionError), serving(lambda server: 1 / 0):
         pass
+
+
+# The clock.
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_time_does_not_go_back(seconds: float) -> None:
+    with pytest.raises(ValueError, match="time does not go back"):
+        Clock().advance(seconds)
+
+
+def test_what_is_known_grows_old() -> None:
+    """Endpoints of a target that is no longer followed, as metrics and alerts see them."""
+    endpoints, clock = Endpoints("127.0.0.1:1"), Clock()
+    with drain.resolver.watch(endpoints.target) as watching:
+        watching.next(10)
+        endpoints.fail("away")
+        until(lambda: watching.snapshot.failure is not None)
+        clock.advance(3600)
+        assert watching.snapshot.stale
+        assert 3600 <= (watching.snapshot.failing_for or 0) < 3660
+
+
+def test_announcing_ends_at_its_limit() -> None:
+    """A caller keeps coming back, so that observation alone would not end it; ten minutes later it is over."""
+    policy = drain.DrainPolicy(
+        announce_min=0, announce_timeout=600, rotation_interval=0.15, return_window=0.1, drain_timeout=10
+    )
+    handler = grpc.method_handlers_generic_handler(
+        "a.B", {"C": grpc.unary_unary_rpc_method_handler(lambda request, context: b"")}
+    )
+    clock, over = Clock(), threading.Event()
+    with (
+        Recorder() as events_,
+        serving(lambda server: server.add_generic_rpc_handlers((handler,)), policy=policy) as it,
+    ):
+
+        def call() -> None:
+            with grpc.insecure_channel(it.address) as channel:
+                while not over.is_set():
+                    with contextlib.suppress(grpc.RpcError):
+                        channel.unary_unary("/a.B/C")(b"", timeout=5)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        leaving = it.server.drain("test")
+        events_.wait_for(events.CallersReturned, lambda event: event.calls > 0)
+        clock.advance(600)
+        report = leaving.result(20)
+        over.set()
+        caller.join(20)
+    assert report.announcing_ended == "announce_timeout"
+    assert report.phases["announcing"] >= 600
