@@ -60,7 +60,7 @@ test: lint types  ## everything
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/integration tests/helm tests/versions
 	$(BIN)/python -m pytest tests/proxies tests/kube tests/cluster
 
-bench: $(STAMP)  ## the measures of README, by hand; an hour, or ARGS=--quick
+bench: $(STAMP)  ## the measures of docs/measured.md, by hand; an hour, or ARGS=--quick
 	$(BIN)/python -m tests.bench $(ARGS)
 
 compare: $(STAMP)  ## every known way side by side in a real cluster, as root, by hand; two hours, or ARGS=--quick

@@ -113,7 +113,7 @@ def _files(names: Sequence[str]) -> tuple[Examined, dict[str, list[str]]]:
 def read(name: str) -> list[tuple[str, str]]:
     """A file, or all manifests in a folder. Exits where one cannot be read."""
     if name == "-":
-        return [("-", _decoded("-", sys.stdin.buffer.read(MOST)))]
+        return [("-", _decoded("-", sys.stdin.buffer.read(MOST + 1)))]
     path = Path(name)
     try:
         if path.is_dir():
@@ -122,14 +122,20 @@ def read(name: str) -> list[tuple[str, str]]:
             )
             if not inside:
                 end("doctor", f"{name}: no .yaml, .yml or .json file in it.", MISUSED)
-            return [(str(each), _decoded(str(each), each.read_bytes()[:MOST])) for each in inside]
-        with path.open("rb") as file:
-            return [(name, _decoded(name, file.read(MOST)))]
+            return [(str(each), _content(each)) for each in inside]
+        return [(name, _content(path))]
     except OSError as error:
         end("doctor", f"{name}: {error.strerror}", UNREADABLE)
 
 
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return _decoded(str(path), file.read(MOST + 1))
+
+
 def _decoded(name: str, raw: bytes) -> str:
+    if len(raw) > MOST:
+        end("doctor", f"{name}: larger than {MOST // 1024 // 1024} MiB. Split it.", UNREADABLE)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

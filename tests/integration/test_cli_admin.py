@@ -107,6 +107,20 @@ def test_drain_prints_the_phases_and_the_report(running: ServerProcess) -> None:
     assert running.exit_code() == 0
 
 
+def test_json_of_what_was_done(running: ServerProcess) -> None:
+    """One object a process, with how it ended: connections that were told, reports, and why one refused."""
+    paused, resumed, rotated = (json.loads(drain(word, "--json").stdout) for word in ("pause", "resume", "rotate"))
+    for each in (paused, resumed, rotated):
+        assert (each["pid"], each["ok"], each["outcome"], each["connections"]) == (running.pid, True, "done", 0)
+    (told,) = map(json.loads, drain("drain", "--json").stdout.splitlines())
+    assert [each["clean"] for each in told["reports"]] == [True]
+    refused = drain("pause", "--json")
+    assert refused.returncode == 1
+    told = json.loads(refused.stdout)
+    assert (told["ok"], told["outcome"], told["code"]) == (False, "refused", "refused")
+    assert "cannot pause a server that is stopped" in told["error"]
+
+
 def test_drain_without_hold_ends_the_process(running: ServerProcess) -> None:
     assert drain("drain", "--no-hold").returncode == 0
     assert running.exit_code() == 0

@@ -102,6 +102,16 @@ def test_a_cluster_that_is_away(tmp_path: Path) -> None:
     assert "cannot reach the API server at https://127.0.0.1:1" in done.stderr
 
 
+def test_a_file_that_is_too_large_is_not_read_half(tmp_path: Path) -> None:
+    """What stands behind its end would be passed over without a word."""
+    large = tmp_path / "large.yaml"
+    with large.open("wb") as file:
+        file.truncate(64 * 1024 * 1024 + 1)
+    done = doctor("-f", str(large))
+    assert done.returncode == 65
+    assert "larger than 64 MiB" in done.stderr
+
+
 def test_manifests_need_no_grpc() -> None:
     """A linter in a pipeline: it costs what YAML costs."""
     program = (

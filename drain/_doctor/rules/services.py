@@ -74,7 +74,8 @@ def service_port(workload: Workload) -> Iterator[Trip]:
                 known = ", ".join(sorted(filter(None, names))) or "none with a name"
                 has = f"which no container of {workload.thing.called} has (it has: {known})"
                 what = f'{each.called} leads to port "{wanted}", {has}.'
-                number = next((whole(p, "containerPort") for c in workload.servers for _, p in c.ports), 50051)
+                numbers = (whole(p, "containerPort") for c in workload.servers for _, p in c.ports)
+                number = next(filter(None, numbers), 50051)
                 yield Trip(what, ("spec", "ports", index, "targetPort"), f"targetPort: {number}", thing=each)
 
 

@@ -1,0 +1,33 @@
+"""README's way from an installed package to a rehearsed rollout, as it stands there: what is shown is run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+TWO_MINUTES = README.split("## Two minutes to 0 failed calls")[1].split("\n## ")[0]
+
+
+def test_the_server_that_is_shown_is_rehearsed(tmp_path: Path) -> None:
+    """The file, and the command behind it; shorter than by default."""
+    (program,) = re.findall(r"```python\n(# server\.py\n.*?)```", TWO_MINUTES, re.DOTALL)
+    (tmp_path / "server.py").write_text(program)
+    (line,) = re.findall(r"^drain (rehearse --command .*)$", TWO_MINUTES, re.MULTILINE)
+    words = [word.replace("python server.py", f"{sys.executable} server.py") for word in shlex.split(line)]
+    run = [
+        sys.executable,
+        "-c",
+        "import sys; from drain._cli import main; sys.exit(main())",
+        *words,
+        "--processes",
+        "2",
+    ]
+    environ = {**os.environ, "DRAIN_RUNTIME_DIR": str(tmp_path / "run")}
+    done = subprocess.run(run, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"0 of [\d,]+ calls failed", done.stdout), done.stdout
+    assert (tmp_path / "drain-rehearsal.html").exists()
+    assert "drain-rehearsal.html" in TWO_MINUTES
