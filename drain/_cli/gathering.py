@@ -36,6 +36,7 @@ class Board:
         self._lock = threading.Lock()
         self._shown: dict[str, Shown] = {}
         self.notes: tuple[str, ...] = ()  # about all of it: why the cluster does not answer
+        self.expected: frozenset[str] = frozenset()  # names of which something is still to come
         self.news = threading.Event()
 
     def put(
@@ -46,13 +47,25 @@ class Board:
             before = self._shown.get(key, Shown(name))
             told, now = before.line if line is None else line, time.monotonic()
             self._shown[key] = Shown(name, told, error, now if line is not None or gone else before.at, gone)
+            self.expected -= {name}
         self.news.set()
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Something will be told of these, or `give_up`."""
+        with self._lock:
+            self.expected |= frozenset(names)
+
+    def give_up(self, name: str) -> None:
+        """Nothing will."""
+        with self._lock:
+            self.expected -= {name}
 
     def keep(self, keys: Iterable[str]) -> None:
         """The others have gone."""
         kept = set(keys)
-        for key in [key for key, each in self.shown() if key not in kept and not each.gone]:
-            self.put(key, key, gone=True)
+        for key, each in self.shown():
+            if key not in kept and not each.gone:
+                self.put(key, each.name, gone=True)
 
     def shown(self) -> list[tuple[str, Shown]]:
         """By key; those that have long gone are left out."""
@@ -122,6 +135,8 @@ class Pods:
     def _follow(self, names: set[str]) -> None:
         for name in names:
             thread = self._followed.get(name)
+            if thread is None:
+                self._board.expect([name])
             if thread is None or not thread.is_alive():
                 thread = threading.Thread(target=self._inside, args=(name,), name=f"drain-top-{name}", daemon=True)
                 self._followed[name] = thread
@@ -153,6 +168,7 @@ class Pods:
                 return
             except InsideError as error:
                 failure = failure or str(error)
+        self._board.give_up(pod)
         if self._wanted:  # of a whole namespace there are many pods without such a server
             self._board.put(pod, pod, error=failure)
 

@@ -17,7 +17,7 @@ from drain._cli.top_text import frame
 from drain._kube.objects import Objects
 from drain.errors import ConfigurationError
 
-_FIRST = 5.0  # seconds that `--once` waits for whoever is to be shown
+_FIRST = 10.0  # seconds that `--once` waits for whoever is to be shown
 _SETTLED = 0.5  # seconds without news after which all have told
 
 
@@ -64,7 +64,9 @@ def command(
     in_pods = bool(workloads or namespace or container or kubeconfig or context)
     if in_pods and given:
         raise click.UsageError("--socket is for servers here, the others are for servers in pods.")
-    board, stopped = Board(), threading.Event()
+    board, stopped, console = Board(), threading.Event(), Console()
+    once = once or as_json or not console.is_terminal
+    interval = max(interval, 1.0) if once else interval  # one look is over when there is no news any more
     if in_pods:
         source = _pods(board, workloads, namespace, container, kubeconfig, context, interval, stopped).run
     else:
@@ -75,9 +77,8 @@ def command(
 
     thread = threading.Thread(target=source, name="drain-top", daemon=True)
     thread.start()
-    console = Console()
     try:
-        if once or as_json or not console.is_terminal:
+        if once:
             _once(board, console, as_json=as_json)
         else:
             _live(board, console, thread)
@@ -132,7 +133,8 @@ def _once(board: Board, console: Console, *, as_json: bool) -> None:
     until = time.monotonic() + _FIRST
     while time.monotonic() < until:
         board.news.clear()
-        if not board.news.wait(min(_SETTLED, until - time.monotonic())) and (board.shown() or board.notes):
+        quiet = not board.news.wait(min(_SETTLED, until - time.monotonic()))
+        if quiet and not board.expected and (board.shown() or board.notes):
             break
     shown = _shown(board)
     if as_json:

@@ -10,6 +10,7 @@ from concurrent import futures
 from pathlib import Path
 
 import drain
+from drain._observe import readings
 from tests.bench import cpu
 from tests.bench._rows import FLAVOURS, Row, Spread
 from tests.integration._servers.waiting import until
@@ -55,6 +56,7 @@ def scrapes(connections: int, endpoints: int) -> list[float]:
         until(lambda: len(server.status().peers) == connections, 30)
         took = []
         for _ in range(SCRAPES):
+            time.sleep(2 * readings._SHORTEST)  # a reading is kept for a moment: each scrape must make its own
             began = time.perf_counter()
             with urllib.request.urlopen(f"http://127.0.0.1:{stop.port}/metrics", timeout=30) as answer:  # type: ignore[attr-defined]
                 assert f" {float(endpoints)}" in answer.read().decode()

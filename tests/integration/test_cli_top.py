@@ -117,7 +117,8 @@ def test_without_a_terminal(running: ServerProcess) -> None:
     assert [each["event"] for each in process["events"]][-1] == "drain.state_changed"
 
 
-def test_nobody_is_there() -> None:
+def test_nobody_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAIN_RUNTIME_DIR", str(tmp_path / "none"))
     done = once()
     assert (done.returncode, done.stdout) == (69, "")
     assert "no admin socket here" in done.stderr
