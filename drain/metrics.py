@@ -11,7 +11,8 @@ Durations in seconds. Everything here may be called from any thread.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from drain._observe.readings import Histogram, Kind, Measure, Readings, Sample
+from drain._observe.measures import Histogram, Kind, Measure
+from drain._observe.readings import Readings, Sample
 from drain.errors import ConfigurationError
 
 if TYPE_CHECKING:

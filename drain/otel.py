@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from drain import events
 from drain._observe import watched
-from drain._observe.readings import MEASURES, Histogram, Kind, Labels, Measure, Readings
+from drain._observe.measures import MEASURES, Histogram, Kind, Measure
+from drain._observe.readings import Labels, Readings
 from drain.errors import ConfigurationError
 from drain.report import DrainReport
 

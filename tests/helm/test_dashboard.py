@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drain._observe.readings import MEASURES, Kind
+from drain._observe.measures import MEASURES, Kind
 from tests._parts import prometheus
 from tests._parts.making import PartMissingError
 from tests.helm import _dashboard

@@ -26,7 +26,7 @@ GUIDES = sorted((DOCS / "guides").glob("*.md"))
 
 def blocks(language: str) -> list[object]:
     found: list[object] = []
-    for page in GUIDES:
+    for page in (*GUIDES, DOCS / "metrics.md"):
         texts = re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
         found += [pytest.param(text, id=f"{page.stem}-{number}") for number, text in enumerate(texts, 1)]
     return found
@@ -36,7 +36,7 @@ def blocks(language: str) -> list[object]:
 def test_programs_run(program: str, tmp_path: Path) -> None:
     """Servers leave on SIGTERM and tell what it cost; the others end by themselves. Ports are the machine's to choose."""
     file = tmp_path / "program.py"
-    file.write_text(program.replace(":50051", ":0"))
+    file.write_text(program.replace(":50051", ":0").replace("9464", "0"))
     environ = {
         **os.environ,
         "DRAIN_RUNTIME_DIR": str(tmp_path / "run"),

@@ -3,12 +3,46 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 TWO_MINUTES = README.split("## Two minutes to 0 failed calls")[1].split("\n## ")[0]
+
+
+WHOLE = [
+    each
+    for each in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    if "import drain" in each and ("server.run()" in each or "_channel(" in each) and "sys.argv" not in each
+]
+
+
+@pytest.mark.parametrize("program", WHOLE, ids=range(len(WHOLE)))
+def test_programs_run(program: str, tmp_path: Path) -> None:
+    """Those that are whole: servers until SIGTERM, clients to their end."""
+    file = tmp_path / "program.py"
+    file.write_text(program.replace(":50051", ":0"))
+    environ = {**os.environ, "DRAIN_RUNTIME_DIR": str(tmp_path / "run"), "DRAIN_ANNOUNCE_MIN": "0"}
+    process = subprocess.Popen(
+        [sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    )
+    try:
+        if ".run()" in program:
+            assert process.stderr is not None
+            next(line for line in process.stderr if "serving" in line)  # grpc itself says so
+            process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out + err
+
+
+def test_there_are_some() -> None:
+    assert len(WHOLE) >= 3
 
 
 def test_the_server_that_is_shown_is_rehearsed(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import importlib
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +29,19 @@ def test_every_name_is_documented(name: str) -> None:
             if not member.startswith("_") and (inspect.isfunction(what) or isinstance(what, property)):
                 missing += [f"{each}.{member}"] if not inspect.getdoc(getattr(value, member)) else []
     assert missing == []
+
+
+def test_the_reference_is_made(tmp_path: Path) -> None:
+    """By the command of `make docs`; a page for each module, with what it has."""
+    (line,) = [line for line in (_api.PAGE.parents[1] / "Makefile").read_text().splitlines() if "$(BIN)/pdoc" in line]
+    words = line.replace("$(BIN)/pdoc", "").replace("--output-directory site", "").split()
+    done = subprocess.run(
+        [sys.executable, "-m", "pdoc", *words, "--output-directory", str(tmp_path)],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pages = {".".join(each.relative_to(tmp_path).with_suffix("").parts) for each in tmp_path.rglob("*.html")} - {
+        "index"
+    }
+    assert pages == set(_api.MODULES)
+    assert "announce_timeout" in (tmp_path / "drain.html").read_text()
