@@ -25,6 +25,7 @@ CHART = ROOT / "tests" / "helm" / "snapshots" / "defaults.yaml"
 IMAGE = "grpc-drain-greeter"
 FOLLOW = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]}
 GET_POD = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+CREATE_EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}
 files = pytest.mark.parametrize("file", ["manifests/server.yaml", "manifests/client.yaml", "prestop/manifests.yaml"])
 
 
@@ -106,7 +107,7 @@ def test_pods_are_restricted_and_take_the_image_that_is_there(file: str) -> None
 
 
 def test_rights_are_the_least() -> None:
-    assert rules(MANIFESTS / "server.yaml") == [FOLLOW, GET_POD]
+    assert rules(MANIFESTS / "server.yaml") == [FOLLOW, GET_POD, CREATE_EVENTS]
     assert rules(MANIFESTS / "client.yaml") == [FOLLOW]
     assert rules(EXAMPLES / "prestop" / "manifests.yaml") == [FOLLOW]
 
