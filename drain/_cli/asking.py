@@ -51,6 +51,12 @@ def there() -> list[str]:
     return sockets(str(_runtime_dir.runtime_dir()))
 
 
+def interval_option(text: str) -> Callable[[F], F]:
+    """`--interval`, of what goes on."""
+    seconds = click.FloatRange(0.1, 3600)
+    return click.option("--interval", type=seconds, default=1.0, show_default=True, metavar="SECONDS", help=text)
+
+
 def json_option(command: F) -> F:
     """`--json`, for what is told of each process."""
     return click.option("--json", "as_json", is_flag=True, help="JSON, one process a line.")(command)

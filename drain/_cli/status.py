@@ -18,6 +18,7 @@ from drain._cli.asking import (
     STATUS_BOUND,
     ask,
     conclude,
+    interval_option,
     json_option,
     named,
     paths,
@@ -34,14 +35,7 @@ _AFRESH = 3.0  # seconds after which a watch looks whether other processes have 
 @click.option("--watch", is_flag=True, help="Go on, until Ctrl-C or until all have stopped.")
 @json_option
 @click.option("--verbose", "-v", is_flag=True, help="Show the peers of all connections, and whole reports.")
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.1, 3600),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="With --watch: at each change of state, and this often.",
-)
+@interval_option("With --watch: at each change of state, and this often.")
 @socket_option
 def command(given: tuple[str, ...], *, watch: bool, as_json: bool, verbose: bool, interval: float) -> None:
     """Show how the servers of this machine stand: those whose admin sockets are in the run-time directory.

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from drain._cli.asking import socket_option, there
+from drain._cli.asking import interval_option, socket_option, there
 from drain._cli.cluster import cluster_options, namespace_option, reached, use, workloads_of
 from drain._cli.exits import FORBIDDEN, INTERRUPTED, UNREACHABLE, end
 from drain._cli.gathering import Board, Pods, Shown, local
@@ -28,14 +28,7 @@ _SETTLED = 0.5  # seconds without news after which all have told
 @cluster_options
 @click.option("--once", is_flag=True, help="One look; so it is, too, where the output is no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="One look, as a JSON object.")
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.1, 3600),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="At each change of state, and this often.",
-)
+@interval_option("At each change of state, and this often.")
 @socket_option
 def command(
     workloads: tuple[str, ...],
