@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import click
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from drain._cli.demo import until_told
 from drain._demo.about import about
-from drain._demo.results import Run
+from drain._demo.results import Run, Span
 from drain._doctor import examine
 from drain._doctor.finding import Finding
 from drain._doctor.live import surroundings
@@ -124,6 +125,9 @@ def _rehearsal(
     advice: Sequence[Finding],
     notes: Sequence[str],
 ) -> Rehearsal:
+    named = calling.UNNAMED not in run.load.calls
+    if not named:  # a lane of their own, or the chart would not show them
+        run = replace(run, spans=(Span(calling.UNNAMED, "serving", 0.0, run.load.duration), *run.spans))
     return Rehearsal(
         subject=subject,
         done=what,
@@ -131,7 +135,7 @@ def _rehearsal(
         run=run,
         steps=tuple(steps),
         lives=tuple(lives),
-        named=calling.UNNAMED not in run.load.calls,
+        named=named,
         connections=names.connections,
         advice=tuple(advice),
         notes=tuple(notes),

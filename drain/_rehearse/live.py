@@ -8,11 +8,11 @@ from typing import Any
 
 from drain._demo.caller import Shape
 from drain._demo.load import Load
-from drain._demo.results import Run, Span
+from drain._demo.results import Run
 from drain._doctor import selectors
 from drain._doctor.fields import get, mapping, mappings, text, whole
 from drain._kube.objects import KINDS, Kind, Objects
-from drain._rehearse.calling import UNNAMED, Making, Names
+from drain._rehearse.calling import Making, Names
 from drain._rehearse.errors import RehearsalError
 from drain._rehearse.pods import Pod, Pods
 from drain._rehearse.result import Life, Step
@@ -164,8 +164,6 @@ class Rehearser:
             self.pods.close()
         began, ended = load.started_at, load.started_at + result.duration
         spans = [span for pod in self.pods.all for span in pod.spans(began, ended)]
-        if UNNAMED in result.calls:
-            spans.insert(0, Span(UNNAMED, "serving", 0.0, result.duration))
         run = Run(mode="rehearsal", load=result, restarts=(), spans=tuple(spans), listed=())
         return run, tuple(steps), tuple(map(_life, self.pods.all))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -142,6 +143,10 @@ def test_one_that_does_not_mind_sigterm(tmp_path: Path) -> None:
     assert all(each["killed"] and each["left"] > 0.9 for each in found["servers"])
     assert any("SIGKILL" in each for each in found["evidence"])
     assert found["calls_by_server"].keys() == {"answered"}  # nobody says who
+    page = (tmp_path / "drain-rehearsal.html").read_text()
+    drawn = re.findall(r'<polygon class="s\d" points="([^"]*)"', page)
+    heights = {point.split(",")[1] for points in drawn for point in points.split()}
+    assert len(heights) > 1, "the calls are not drawn"
     assert left_behind("stubborn.py") == []
 
 
