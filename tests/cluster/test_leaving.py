@@ -161,7 +161,7 @@ def test_rollout_of_the_clients(scene: Scene) -> None:
         text, _ = follower.communicate(timeout=BOUND)
         last = text.splitlines()[-1]
         assert json.loads(last).get("final") is True, f"{name} was cut: {last[-300:]}"
-        assert parsed(last).failed == failed[name], last[-1000:]
+        assert parsed(last).failed == failed[name], f"{name}, ended at {parsed(last).at}: {parsed(last).told[-5:]}"
     seen.assert_good_endings(0)
     for each in scene.callers:
         books = read(scene.kubectl, each)
