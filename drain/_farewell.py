@@ -13,6 +13,9 @@ from typing import Protocol, TypeAlias
 from drain import _worker
 from drain.report import DrainReport
 
+BEGUN, DRAINED, CUT = "Draining", "Drained", "CallsCut"
+"""Reasons of the Events: the drain begins; it is over, and no call was cut; it is over, and some were."""
+
 _MOST_METHODS = 5  # in an Event about calls that were cut
 
 
@@ -48,7 +51,7 @@ class Farewell:
         self._told = self._telling()
         if self._told is not None:
             message = f"{self._who()} leaves ({reason}): {in_flight} calls in flight, {longest:.3g} s at most"
-            self._told.tell("Normal", "Draining", message)
+            self._told.tell("Normal", BEGUN, message)
 
     def close(self, report: DrainReport, within: float) -> None:
         """It has left. Waits `within` seconds at most until the cluster knows."""
@@ -61,9 +64,9 @@ class Farewell:
             cut = list(report.cancelled_by_method.items())
             methods = ", ".join(f"{calls} {method}" for method, calls in cut[:_MOST_METHODS])
             if report.clean:
-                self._told.tell("Normal", "Drained", line)
+                self._told.tell("Normal", DRAINED, line)
             else:
-                self._told.tell("Warning", "CallsCut", f"{line}; cancelled: {methods}" if methods else line)
+                self._told.tell("Warning", CUT, f"{line}; cancelled: {methods}" if methods else line)
             self._told.end(within)
 
     def _who(self) -> str:

@@ -29,7 +29,7 @@ __all__ = ["instrument"]
 
 _NAME = "grpc-drain"
 _SCHEMA = "https://opentelemetry.io/schemas/1.38.0"  # whose names for RPC these are
-_PHASES = ("announcing", "closing", "finishing")
+_PHASES = MEASURES["phase"].known  # in their order
 _NANO = 1_000_000_000
 
 

@@ -18,6 +18,7 @@ from drain._cli.cluster import cluster_options, namespace_option, reached, use, 
 from drain._cli.exits import DONE, FOUND
 from drain._cli.reporting import Row
 from drain._kube.failure import ApiError
+from drain._kube.notices import COMPONENT
 from drain._kube.objects import KINDS, Objects, forbidden
 
 WHY_NOT = "the servers may not create events"
@@ -47,7 +48,7 @@ def command(
         use(kubeconfig, context)
         cluster = Objects()
         where = namespace or cluster.namespace
-        events, _ = cluster.listed(KINDS["Event"], where, {}, {"reportingComponent": reporting.COMPONENT})
+        events, _ = cluster.listed(KINDS["Event"], where, {}, {"reportingComponent": COMPONENT})
         pods, unseen = _pods(cluster, where)
     found = [
         row

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-COMPONENT = "grpc-drain"  # as drain._kube.notices calls itself
-BEGUN, DRAINED, CUT = "Draining", "Drained", "CallsCut"
+from drain._farewell import BEGUN, CUT, DRAINED
 
 # `DrainReport.__str__`, behind who was drained.
 _LINE = re.compile(

@@ -1,6 +1,7 @@
 """The embedded control plane against grpc's own xDS client, against raw ADS streams, and against whoever means ill.
 
-Where an xDS-enabled server runs it is in a process of its own, which imports drain before grpc: see drain/_guard.py.
+Where an xDS-enabled server runs it is in a process of its own, which imports drain before grpc: see drain/_guard.py. Over
+300 lines: good and ill wishers share one plane, its frames and its victim.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""Settings: what is taken, what is refused and with which words, and what the environment overrides."""
+"""Settings: what is taken, what is refused and with which words, and what the environment overrides.
+
+Over 300 lines: mostly tables, with a row for each setting and each way to get it wrong.
+"""
 
 import inspect
 import re
