@@ -57,9 +57,7 @@ class Hands:
         self.succeeded = False  # by another server on the same port: health is no longer ours to flip
         self.rotations = 0
         self._stopping, self._unwind, self.patience = STEP_TIMEOUT, UNWIND, PATIENCE
-        self._told: Counter[str] = (
-            Counter()
-        )  # peers that the last rotation told to go; those of Unix sockets have one name
+        self._told: Counter[str] = Counter()  # whom the last rotation told to go; peers of Unix sockets have one name
         self._unfinished = 0
 
     @property

@@ -46,9 +46,7 @@ class Readings:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, Labels]] = Counter()
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
-        self._reading = (
-            threading.Lock()
-        )  # a lock of its own: servers are asked with it held, and events must not wait for that
+        self._reading = threading.Lock()  # servers are asked with it held, and events must not wait for that
         self._first_seen: dict[str, dict[int, float]] = {}  # connections of servers
         self._read_at = float("-inf")
         self._read: dict[str, list[Sample]] = {}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import pytest
 
 from tests.cluster._node.kubectl import Kubectl
 from tests.cluster._scene import manifests
+from tests.integration._servers.waiting import until
 
 pytestmark = pytest.mark.own_node  # the calls come from the node, which reaches its services
 
@@ -67,6 +69,14 @@ def rehearse(room: Kubectl, folder: Path, *words: str, yes: bool = True) -> tupl
     return done.returncode, json.loads(told.read_text())
 
 
+def listens(pod: manifests.Object) -> bool:
+    try:
+        socket.create_connection((pod["status"]["podIP"], manifests.PORT), 5.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def errors(told: dict[str, Any]) -> set[str]:
     return {each["rule"] for each in told["advice"] if each["severity"] == "error"}
 
@@ -120,11 +130,12 @@ def test_the_grace_is_too_short(room: Kubectl, image: str, tmp_path: Path) -> No
 
 
 def test_the_readiness_probe_is_missing(room: Kubectl, image: str, tmp_path: Path) -> None:
-    """New pods get connections before their server listens."""
-    made = server(image, "drain", "sync", prestop=["drain-prestop"])
+    """New pods get connections before their server listens; by then, all old ones have left."""
+    made = server(image, "drain", "sync", "--load=10", prestop=["drain-prestop"])
     del container_of(made)["readinessProbe"]
     put(room, made)
-    code, told = rehearse(room, tmp_path, "--rate=400", "--callers=32")
+    until(lambda: all(listens(each) for each in room.items("pods", f"app={APP}")), 60.0, every=0.2)
+    code, told = rehearse(room, tmp_path)
     assert (code, told["verdict"]) == (1, "lost"), told["failed_by_status"]
     assert errors(told) == {"readiness-missing"}
 

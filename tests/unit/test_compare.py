@@ -21,7 +21,7 @@ GOOD = Trial(
 
 
 def books(latency: dict[int, int]) -> Books:
-    return Books(0.0, 0, 0, {}, {}, (), latency)
+    return Books(0.0, 0, 0, {}, {}, (), latency, 0.0)
 
 
 @pytest.mark.parametrize(("share", "bucket"), [(0.5, -90), (0.51, -80), (0.99, -80), (1.0, -60)])

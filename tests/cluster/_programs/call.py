@@ -14,6 +14,8 @@ import signal
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -28,6 +30,18 @@ TOLD = 20  # failures that are told one by one: the last ones
 DEADLINE = 15.0
 
 
+class Call:
+    """One call, from its begin."""
+
+    def __init__(self) -> None:
+        self.began, self.ticks = time.time(), time.monotonic()
+        self.pod = ""
+
+    def answered(self, pod: bytes) -> None:
+        """By this one."""
+        self.pod = pod.decode()
+
+
 class Books:
     """All that happened. Thread safe."""
 
@@ -39,29 +53,46 @@ class Books:
         self._told: deque[dict[str, object]] = deque(maxlen=TOLD)
         self._slowest = 0.0
         self._latency: Counter[int] = Counter()  # bucket n: up to STEP ** n seconds
+        self._in_flight: set[Call] = set()
 
-    def answered(self, pod: bytes, took: float) -> None:
-        """A call that went well."""
-        name = pod.decode()
+    @contextmanager
+    def call(self) -> Iterator[Call]:
+        """Around each call: it has `answered`, or a failure goes through here and no further."""
+        call = Call()
         with self._lock:
-            self._pods[name] += 1
-            self._first.setdefault(name, time.time())
+            self._in_flight.add(call)
+        try:
+            yield call
+        except grpc.RpcError as error:
+            self._end_failed(call, error)
+        else:
+            self._end_answered(call)
+
+    def _end_answered(self, call: Call) -> None:
+        took = time.monotonic() - call.ticks
+        with self._lock:
+            self._in_flight.remove(call)
+            self._pods[call.pod] += 1
+            self._first.setdefault(call.pod, time.time())
             self._slowest = max(self._slowest, took)
             self._latency[math.ceil(math.log(max(took, 1e-6), STEP))] += 1
 
-    def failed(self, error: grpc.RpcError) -> None:
-        """One that did not."""
+    def _end_failed(self, call: Call, error: grpc.RpcError) -> None:
+        code, details = error.code().name, error.details()[:300]
+        told = {"at": time.time(), "took": round(time.monotonic() - call.ticks, 3), "code": code, "details": details}
         with self._lock:
-            self._failed[error.code().name] += 1
-            self._told.append({"at": time.time(), "code": error.code().name, "details": error.details()[:300]})
+            self._in_flight.remove(call)
+            self._failed[code] += 1
+            self._told.append(told)
 
     def line(self, **more: object) -> str:
-        """As JSON. `first` are times of day, in seconds."""
+        """As JSON. `first` and `oldest` (the calls' in flight) are times of day, in seconds."""
         with self._lock:
             calls, failed = self._pods.total(), self._failed.total()
             found = {
                 "at": time.time(), "calls": calls + failed, "failed": failed, "codes": self._failed, "pods": self._pods,
-                "first": self._first, "told": list(self._told), "slowest": self._slowest, "latency": self._latency, **more,
+                "first": self._first, "told": list(self._told), "slowest": self._slowest, "latency": self._latency,
+                "oldest": min((each.began for each in self._in_flight), default=None), **more,
             }  # fmt: skip
             return json.dumps(found)
 
@@ -95,11 +126,8 @@ def call_sync(asked: argparse.Namespace, books: Books) -> None:
 
     def go_on(stub: Any) -> None:
         while not end.is_set():
-            began = time.monotonic()
-            try:
-                books.answered(stub(b"", timeout=DEADLINE), time.monotonic() - began)
-            except grpc.RpcError as error:
-                books.failed(error)
+            with books.call() as call:
+                call.answered(stub(b"", timeout=DEADLINE))
             end.wait(asked.pause)
 
     if asked.kind == "drain":
@@ -123,11 +151,8 @@ async def call_aio(asked: argparse.Namespace, books: Books) -> None:
 
     async def go_on(stub: Any) -> None:
         while not end.is_set():
-            began = time.monotonic()
-            try:
-                books.answered(await stub(b"", timeout=DEADLINE), time.monotonic() - began)
-            except grpc.RpcError as error:
-                books.failed(error)
+            with books.call() as call:
+                call.answered(await stub(b"", timeout=DEADLINE))
             await asyncio.sleep(asked.pause)
 
     async def tell() -> None:

@@ -2,6 +2,7 @@
 
 python -m programs.serve drain sync --work 0.01
 python -m programs.serve plain aio             # SIGTERM: server.stop(10)
+python -m programs.serve drain sync --load 8   # listens 8 seconds after its start
 """
 
 import drain  # before grpc  # isort: skip
@@ -85,10 +86,12 @@ def main() -> None:
     parser.add_argument("flavour", choices=("sync", "aio"))
     parser.add_argument("--address", default="[::]:50051")
     parser.add_argument("--work", type=float, default=0.01, help="seconds that a call takes")
+    parser.add_argument("--load", type=float, default=0.0, help="seconds until it listens, as with a model to read")
     parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--max-connection-age", type=float, help="seconds, for plain servers")
     parser.add_argument("--rebalance", action="store_true", help="for drain's servers")
     asked = parser.parse_args()
+    time.sleep(asked.load)
     age = asked.max_connection_age
     asked.options = [] if age is None else [("grpc.max_connection_age_ms", int(age * 1000))]
     if asked.flavour == "sync":

@@ -18,6 +18,7 @@ class Books:
     first: Mapping[str, float]
     told: tuple[Mapping[str, object], ...]
     latency: Mapping[int, int]  # answers in bucket n: up to 1.05 ** n seconds
+    oldest: float  # when the oldest call in flight began; `at` if there is none
 
     def since(self, before: "Books") -> "Books":
         """The part that was not in `before`."""
@@ -30,6 +31,7 @@ class Books:
             {each: at for each, at in self.first.items() if each not in before.first},
             tuple(each for each in self.told if float(str(each["at"])) > before.at),
             {each: count - before.latency.get(each, 0) for each, count in self.latency.items()},
+            self.oldest,
         )
 
     @property
@@ -49,6 +51,7 @@ def parsed(line: str) -> Books:
     """One line of `programs.call`."""
     found = json.loads(line)
     latency = {int(bucket): count for bucket, count in found["latency"].items()}
+    at, oldest = found["at"], found["oldest"]
     return Books(
-        found["at"], found["calls"], found["failed"], found["pods"], found["first"], tuple(found["told"]), latency
+        at, found["calls"], found["failed"], found["pods"], found["first"], tuple(found["told"]), latency, oldest or at
     )

@@ -17,6 +17,7 @@ KINDS = ("plain", "drain")
 CALLERS = tuple(f"{kind}-{flavour}" for kind in KINDS for flavour in FLAVOURS)
 START_BOUND = 120.0
 LULL = 1.5  # seconds of calls before and after what is done: a call lost at its edge is not missed
+TAIL = 30.0  # seconds: a caller's calls end after 15, whatever happens
 FEW = 20  # calls that each caller makes at least while something is done
 
 
@@ -94,8 +95,8 @@ class Scene:
         began = time.monotonic()
         yield seen
         seen.took = time.monotonic() - began
-        marks = {each: read(self.kubectl, each).calls for each in names}
-        until(lambda: all(read(self.kubectl, each).calls > marks[each] + FEW for each in names), 30.0, every=LULL)
+        marks = {each: read(self.kubectl, each) for each in names}
+        until(lambda: all(self._went_on(each, marks[each]) for each in names), TAIL, every=LULL)
         seen.books = {each: read(self.kubectl, each).since(before[each]) for each in names}
         seen.endings = [ending for each in self.servers for ending in self.endings.of(each, since=ended[each])]
         seen.reasons = [reason for uid, reason in self._events().items() if uid not in told]
@@ -136,6 +137,11 @@ class Scene:
         except (KubectlError, AssertionError, json.JSONDecodeError):
             return False
         return all(each.calls > FEW and not each.failed for each in lately)
+
+    def _went_on(self, name: str, mark: Books) -> bool:
+        """It called a few times since, and all that it had in flight then has ended: a call that hangs is of what was done before."""
+        now = read(self.kubectl, name)
+        return now.calls > mark.calls + FEW and now.oldest > mark.at
 
     def _events(self) -> Mapping[str, str]:
         return {each["metadata"]["uid"]: each["reason"] for each in self.kubectl.items("events")}
