@@ -74,7 +74,8 @@ def there(
     target = target or live.address(cluster, workload)
     around, unseen = surroundings(cluster, namespace, [(kind, name)])
     try:
-        called = asked.method(target)
+        with Console(stderr=True).status(f"asking {target}", spinner="dots"):
+            called = asked.method(target)
     except MethodError as error:
         raise LiveError(f"{error}. Nothing was changed.") from None
     done = ", then ".join(each.words for each in actions)

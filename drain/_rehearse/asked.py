@@ -1,5 +1,6 @@
 """The load that was asked for: the method, how often, by how many, and with what keepalive."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ from drain._demo.caller import Shape
 from drain._doctor.pair import Side
 from drain._rehearse import calling, method
 from drain._rehearse.method import Method, MethodError
+
+CONNECTED = 5.0
+"""Seconds for a first connection: a Service, or a pod of it, that was made just now is not on every node yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,8 @@ class Asked:
         """What is called there, asked of its reflection unless bytes are given. Raises MethodError: it does not answer."""
         # Without keepalive: whether that goes well is for the rehearsal to show.
         with calling.opened(target, self._name, self.credentials) as channel:
+            with contextlib.suppress(grpc.FutureTimeoutError):  # then the call will say why
+                grpc.channel_ready_future(channel).result(CONNECTED)
             if self.raw is not None:
                 request, streams = self.raw, self.stream
             else:

@@ -6,6 +6,8 @@ import re
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import trustme
 from drain._demo import echo
 from drain._demo.caller import Shape
 from drain._demo.load import Load
+from drain._rehearse import asked as asking
 from drain._rehearse import method
 from drain._rehearse.calling import Making, Names, opened, tried
 from drain._rehearse.method import Method, MethodError
@@ -222,6 +225,60 @@ def test_over_tls() -> None:
     finally:
         server.stop(0)
     assert (result.lost, set(result.calls), names.connections) == (0, {"1"}, {"1": 3})
+
+
+def test_a_server_that_comes_a_moment_later(reserved: socket.socket) -> None:
+    """As a Service does that was made just now: refused at first."""
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((echo.handler("server-1"),))
+    target = f"127.0.0.1:{reserved.getsockname()[1]}"
+
+    def come() -> None:
+        server.add_insecure_port(target)
+        server.start()
+
+    later = threading.Timer(0.7, come)
+    later.start()
+    try:
+        assert asked().method(target).path == "/drain.demo.Echo/Unary"
+    finally:
+        later.join()
+        server.stop(0)
+
+
+def test_a_server_that_does_not_come(reserved: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "CONNECTED", 0.3)
+    with pytest.raises(
+        MethodError, match=r"a first call of drain\.demo\.Echo/Unary to .* failed: UNAVAILABLE.*refused"
+    ):
+        asked().method(f"127.0.0.1:{reserved.getsockname()[1]}")
+
+
+@pytest.fixture
+def reserved() -> Iterator[socket.socket]:
+    """A port of our own where nobody listens yet."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held
+
+
+def asked() -> asking.Asked:
+    """As with UNARY."""
+    return asking.Asked(
+        path="/drain.demo.Echo/Unary",
+        data=None,
+        raw=b"",
+        metadata=(),
+        stream=False,
+        timeout=5.0,
+        lasts=5.0,
+        shape=Shape(callers=1, streaming=0),
+        rate=1.0,
+        side=None,
+        credentials=None,
+        authority=None,
+    )
 
 
 def test_reflection_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
