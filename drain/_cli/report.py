@@ -41,18 +41,22 @@ def command(
     Servers tell it as Events on their pods, if their ServiceAccount may create events; the cluster keeps these for an hour. It
     is also in the termination message of containers that have ended, while their pods are there.
 
-    Exit code 0: no call was cut; 1: some were; 2: an option is wrong; 69: the API server cannot be reached; 77: we may not look.
+    One that has begun and whose end nobody has told, though its time is over or its pod has gone, was killed most likely.
+
+    Exit code 0: no call was cut; 1: some were, or nobody knows; 2: an option is wrong; 69: the API server cannot be reached;
+    77: we may not look.
     """  # noqa: D301 - \b is click's
     wanted = workloads_of(workloads)
     with reached("report"):
         use(kubeconfig, context)
         cluster = Objects()
         where = namespace or cluster.namespace
+        pods, unseen = _pods(cluster, where)  # first: whoever has gone by now has told all that it will
         events, _ = cluster.listed(KINDS["Event"], where, {}, {"reportingComponent": COMPONENT})
-        pods, unseen = _pods(cluster, where)
+    there = None if unseen else {str(each["metadata"]["name"]) for each in pods}
     found = [
         row
-        for row in reporting.rows(events, pods)
+        for row in reporting.rows(events, pods, there=there)
         if not wanted or any(reporting.belongs(row.pod, kind.name, name) for kind, name in wanted)
     ]
     cut = sum(row.cancelled or 0 for row in found)
@@ -77,7 +81,8 @@ def _show(found: Sequence[Row], namespace: str, notes: Sequence[str]) -> None:
     console = Console()
     if found:
         console.print(_table(found))
-    over = [row for row in found if row.over]
+    untold = sum(row.untold for row in found)
+    over = [row for row in found if row.over and not row.untold]
     lossy = [row for row in over if not row.clean]
     if over:
         longest = max((row.duration for row in over if row.duration is not None), default=0.0)
@@ -85,9 +90,12 @@ def _show(found: Sequence[Row], namespace: str, notes: Sequence[str]) -> None:
         cut = sum(row.cancelled or 0 for row in lossy)
         words += f"{len(lossy)} with losses: {cut} calls cut" if lossy else "no call cut"
         console.print(Text(words, "red" if lossy else "green"))
-    else:
+    elif not untold:
         words = f"No drain that is over is told of in namespace {printable(namespace)}: none in the last hour, or {WHY_NOT}."
         console.print(Text(words))
+    if untold:
+        words = f"{untold} whose end was not told: killed with SIGKILL, crashed, or the API server did not answer then"
+        console.print(Text(words, "red"))
     for note in notes:
         console.print(Text(printable(note), "dim"))
 
@@ -102,13 +110,21 @@ def _table(found: Sequence[Row]) -> Table:
             _ago(row.at),
             printable(row.pod),
             printable(row.server),
-            "leaving" if not row.over else "-" if row.duration is None else f"{row.duration:.1f} s",
+            _took(row),
             "-" if row.finished is None else str(row.finished),
             Text(f"{cut} {printable(row.methods)}".strip(), "bold red" if row.cancelled else ""),
             printable(row.reason),
             printable(row.goaway),
         )
     return table
+
+
+def _took(row: Row) -> Text:
+    if row.untold:
+        return Text("not told", "bold red")
+    if not row.over:
+        return Text("leaving")
+    return Text("-" if row.duration is None else f"{row.duration:.1f} s")
 
 
 def _ago(at: datetime | None) -> str:

@@ -5,9 +5,9 @@ A pod's object, and with it the termination message, goes when the pod has gone;
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from drain._farewell import BEGUN, CUT, DRAINED
@@ -19,6 +19,11 @@ _LINE = re.compile(
     r"(?P<finished>\d+) calls finished, (?P<cancelled>\d+) cancelled, (?P<peers_left>\d+) peers left"
     r"(?:; cancelled: (?P<methods>.*))?"
 )
+# What `Farewell.begin` tells.
+_BEGUN = re.compile(
+    r"(?P<server>.*?) leaves \((?P<reason>.*)\): \d+ calls in flight, (?P<longest>[\d.e+]+|inf) s at most"
+)
+_SLACK = 10.0  # seconds: the pod's clock is not ours, and its word takes a moment
 # How the pods of a workload are called; the object's own name comes before it.
 _ENDINGS = {
     "Deployment": r"-[a-z0-9]{1,10}-[a-z0-9]{5}",
@@ -35,6 +40,8 @@ class Row:
     Attributes:
         at: when that was told; None: nobody says. pod: its name. where: "Event", or "termination message".
         over: whether it is; clean: whether no call was cut; None: it is not over.
+        untold: it must be over, and nobody has told its end, as whoever is killed (SIGKILL) cannot; so it counts as not clean.
+        longest: seconds that it was to take at most, where its beginning is all that was told.
         line: what was told. The other fields are read from it, as far as they are there.
     """
 
@@ -44,6 +51,8 @@ class Row:
     at: datetime | None = None
     over: bool = False
     clean: bool | None = None
+    untold: bool = False
+    longest: float | None = None
     server: str = ""
     duration: float | None = None
     reason: str = ""
@@ -63,14 +72,48 @@ def belongs(pod: str, kind: str, name: str) -> bool:
     return re.fullmatch(re.escape(name) + _ENDINGS[kind], pod) is not None
 
 
-def rows(events: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """All drains, the latest first. A drain that is over hides that it has begun; an Event hides the same line in a message."""
+def rows(
+    events: Iterable[Mapping[str, Any]],
+    pods: Iterable[Mapping[str, Any]],
+    *,
+    there: Collection[str] | None = None,
+    now: datetime | None = None,
+) -> list[Row]:
+    """All drains, the latest first. A drain's end hides its beginning; an Event hides the same line in a message.
+
+    `there`: the pods' names, as they were before the events were read; None: nobody may see them. `now`: None: by this clock.
+    """
     found = [row for event in events if (row := _of_event(event)) is not None]
     known = {(row.pod, row.line) for row in found}
     found += [row for pod in pods for row in _of_pod(pod) if (row.pod, row.line) not in known]
-    over = {(row.pod, row.server) for row in found if row.over}
-    kept = [row for row in found if row.over or (row.pod, row.server) not in over]
-    return sorted(kept, key=lambda row: row.at.timestamp() if row.at is not None else 0.0, reverse=True)
+    return _judged(found, there, (now or datetime.now(UTC)).timestamp())[::-1]
+
+
+def _judged(found: Iterable[Row], there: Collection[str] | None, now: float) -> list[Row]:
+    """The earliest first; each beginning goes with the end that follows it, or is under way, or its end was not told."""
+    begun: dict[tuple[str, str], Row] = {}
+    kept: list[Row] = []
+    for row in sorted(found, key=_told_at):
+        before = begun.pop((row.pod, row.server), None)
+        if row.over:
+            kept.append(row)
+        else:
+            begun[row.pod, row.server] = row
+            kept += [_untold(before)] if before is not None else []
+    for row in begun.values():
+        gone = there is not None and row.pod not in there
+        late = row.longest is not None and now > _told_at(row) + row.longest + _SLACK
+        kept.append(_untold(row) if gone or late else row)
+    return sorted(kept, key=_told_at)
+
+
+def _untold(row: Row) -> Row:
+    return replace(row, over=True, clean=False, untold=True)
+
+
+def _told_at(row: Row) -> float:
+    at = row.at
+    return 0.0 if at is None else (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _of_event(event: Mapping[str, Any]) -> Row | None:
@@ -81,7 +124,10 @@ def _of_event(event: Mapping[str, Any]) -> Row | None:
     at = _moment(event.get("eventTime") or event.get("lastTimestamp"))
     pod = str(about.get("name") or "")
     if reason == BEGUN:
-        return Row(pod, "Event", line, at, server=line.partition(" leaves (")[0])
+        if (match := _BEGUN.fullmatch(line)) is None:
+            return None
+        longest = float(match["longest"])
+        return Row(pod, "Event", line, at, server=match["server"], reason=match["reason"], longest=longest)
     return read(line, pod, "Event", at) or Row(pod, "Event", line, at, over=True, clean=reason == DRAINED)
 
 

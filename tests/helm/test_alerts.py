@@ -94,6 +94,27 @@ def test_each_fires_for_what_it_is_about(promtool: Callable[..., str], tmp_path:
     promtool("test", "rules", file)
 
 
+def test_near_a_kill_is_told_of_a_process_that_has_gone(promtool: Callable[..., str], tmp_path: Path) -> None:
+    """Its series ended with its last scrape; the alert stands for some minutes, and not for ever."""
+    rule, labels = rules()["DrainNearKill"], {"namespace": "shop", "pod": "orders-1", "server": "[::]:50051"}
+    texts = {name: _filled(text, labels) for name, text in rule["annotations"].items()}
+    fired = {"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": texts}
+    series = {"drain_time_left_seconds": "18 3 stale", "drain_calls_in_flight": "9 2 stale"}
+    tests = {
+        "interval": "15s",
+        "input_series": [
+            {"series": f'{name}{{{POD}, server="[::]:50051"}}', "values": values} for name, values in series.items()
+        ],
+        "alert_rule_test": [
+            {"eval_time": at, "alertname": "DrainNearKill", "exp_alerts": expected}
+            for at, expected in (("0m", []), ("2m", [fired]), ("4m", [fired]), ("7m", []))
+        ],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [tests]}))
+    promtool("test", "rules", file)
+
+
 def _filled(text: str, labels: dict[str, str]) -> str:
     return re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], text)
 

@@ -1,5 +1,6 @@
 """docs/guides as they stand: programs run and leave in good order, manifests pass the doctor, commands and settings are those that there are."""
 
+import importlib
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+import drain as drain_package
 from drain._cli.root import COMMANDS, drain
 from drain._doctor import examine
 from drain._doctor.model import Surroundings, Thing
@@ -20,7 +22,7 @@ from drain._doctor.words import VARIABLES
 from drain._prestop.options import _parser
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted([*(DOCS / "guides").glob("*.md"), *DOCS.glob("*.md")])
+PAGES = [DOCS.parent / "README.md", *sorted([*(DOCS / "guides").glob("*.md"), *DOCS.glob("*.md")])]
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
 
 
@@ -85,6 +87,16 @@ def test_names_are_those_that_there_are(page: Path) -> None:
         assert link.startswith("https://") or (page.parent / link).exists(), link
     for anchor in re.findall(r"doctor\.md#([a-z0-9-]+)", text):
         assert anchor in RULES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_called_is_there(page: Path) -> None:
+    """`drain.something(`, wherever it is written."""
+    for path in set(re.findall(r"(?<![\w.])drain((?:\.\w+)+)\(", page.read_text())):
+        found: object = drain_package
+        for name in path[1:].split("."):
+            found = getattr(found, name, None) or importlib.import_module(f"{found.__name__}.{name}")  # type: ignore[attr-defined]
+        assert callable(found), path
 
 
 def _bare(words: str) -> str:

@@ -9,6 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from drain._doctor import examine
+from drain._doctor.finding import Severity
+from drain._doctor.model import Surroundings, Thing
+from drain._doctor.reading import documents
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 TWO_MINUTES = README.split("## Two minutes to 0 failed calls")[1].split("\n## ")[0]
@@ -43,6 +49,29 @@ def test_programs_run(program: str, tmp_path: Path) -> None:
 
 def test_there_are_some() -> None:
     assert len(WHOLE) >= 3
+
+
+def test_the_pod_that_is_shown_passes_the_doctor() -> None:
+    """In a Deployment around it, with the Role beside it."""
+    (pod,) = re.findall(r"```yaml\n# in the Deployment's template\n(.*?)```", README, re.DOTALL)
+    (access,) = (
+        each for each in re.findall(r"```yaml\n(apiVersion.*?)```", README, re.DOTALL) if "shop-server," in each
+    )
+    labels = {"app": "shop"}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "shop", "namespace": "shop"},
+        "spec": {
+            "replicas": 3,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, **yaml.safe_load(pod)},
+        },
+    }
+    found, bad = documents(f"{yaml.safe_dump(deployment)}---\n{access}", "README.md")
+    examined = examine.manifests(Surroundings(tuple(map(Thing, found))), bad)
+    assert (examined.judged, examined.unreadable) == (("Deployment shop/shop",), ())
+    assert [each for each in examined.findings if each.severity is not Severity.ADVICE] == []
 
 
 def test_the_server_that_is_shown_is_rehearsed(tmp_path: Path) -> None:

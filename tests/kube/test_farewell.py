@@ -15,12 +15,14 @@ import pytest
 
 from tests.integration._servers.calls import Client, code
 from tests.integration._servers.process import ServerProcess
+from tests.integration._servers.waiting import until
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.namespace import RBAC, Namespace
 
 POD, ADDRESS = "web-0", "198.19.128.7"  # nobody connects to it
 QUICK = {"announce_min": 0.1, "watch_endpoint": False}
 REPORT = [sys.executable, "-c", "import sys; from drain._cli import main; sys.exit(main())", "report"]
+OPERATOR = "operator.kubeconfig"
 Inside = Callable[..., ServerProcess]
 
 
@@ -138,8 +140,8 @@ def test_nobody_is_told_where_that_is_not_wanted(namespace: Namespace, inside: I
 # `drain report`.
 
 
-def reader(namespace: Namespace, cluster: Cluster, tmp_path: Path, rules: list[dict[str, Any]]) -> Path:
-    """A kubeconfig of somebody who may do that."""
+def reader(namespace: Namespace, cluster: Cluster, tmp_path: Path, rules: list[dict[str, Any]]) -> None:
+    """A kubeconfig of somebody who may do that, in OPERATOR."""
     name, api = "operator", namespace.api
     api.create(f"/api/v1/namespaces/{namespace.name}/serviceaccounts", {"metadata": {"name": name}})
     api.create(f"{RBAC}/namespaces/{namespace.name}/roles", {"metadata": {"name": name}, "rules": rules})
@@ -149,18 +151,22 @@ def reader(namespace: Namespace, cluster: Cluster, tmp_path: Path, rules: list[d
     api.create(f"{RBAC}/namespaces/{namespace.name}/rolebindings", binding)
     for rule in rules:
         namespace._until_allowed(name, "list", True, "", rule["resources"][0])
-    return namespace.kubeconfig(tmp_path / "operator.kubeconfig", cluster.url, {"token": namespace.token(name)})
+    namespace.kubeconfig(tmp_path / OPERATOR, cluster.url, {"token": namespace.token(name)})
 
 
 def report(
     namespace: Namespace, cluster: Cluster, tmp_path: Path, *arguments: str, may: tuple[str, ...] = ("events", "pods")
 ) -> "subprocess.CompletedProcess[str]":
-    kubeconfig = reader(
-        namespace, cluster, tmp_path, [{"apiGroups": [""], "resources": [each], "verbs": ["list"]} for each in may]
-    )
+    rules = [{"apiGroups": [""], "resources": [each], "verbs": ["list"]} for each in may]
+    reader(namespace, cluster, tmp_path, rules)
+    return again(namespace, tmp_path, *arguments)
+
+
+def again(namespace: Namespace, tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """With the account of before."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KUBERNETES_", "DRAIN_"))}
     return subprocess.run(
-        [*REPORT, "-n", namespace.name, f"--kubeconfig={kubeconfig}", *arguments],
+        [*REPORT, "-n", namespace.name, f"--kubeconfig={tmp_path / OPERATOR}", *arguments],
         capture_output=True, text=True, timeout=60, check=False, env=environ | {"COLUMNS": "160"},
     )  # fmt: skip
 
@@ -195,6 +201,23 @@ def test_the_report(namespace: Namespace, inside: Inside, cluster: Cluster, tmp_
     assert "no call cut" in done.stdout
     rows = [row.split() for row in done.stdout.splitlines() if "lossless" in row]
     assert {cells[3] for cells in rows} == {POD, "api-0"}, done.stdout
+
+
+def test_one_that_was_killed(namespace: Namespace, inside: Inside, cluster: Cluster, tmp_path: Path) -> None:
+    """SIGKILL amid its drain: it cannot tell, and that is told."""
+    server = inside(announce_min=10)
+    server.signal(signal.SIGTERM)
+    until(lambda: told(namespace))
+    done = report(namespace, cluster, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "leaving" in done.stdout
+    server.kill()
+    namespace.remove(POD)
+    done = again(namespace, tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "1 whose end was not told" in done.stdout
+    (row,) = json.loads(again(namespace, tmp_path, "--json").stdout)["drains"]
+    assert (row["untold"], row["clean"], row["reason"]) == (True, False, "SIGTERM")
 
 
 def test_of_one_workload(namespace: Namespace, inside: Inside, cluster: Cluster, tmp_path: Path) -> None:

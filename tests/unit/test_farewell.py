@@ -1,6 +1,7 @@
 """What a server leaves behind: which drains are told of, how, and where nothing is written."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -140,12 +141,44 @@ def test_rows() -> None:
             {"reason": "Drained", "message": line, "involvedObject": {"kind": "Node", "name": "orders-1"}},
         ],
         [pod],
+        there=["orders-1", "orders-2"],
+        now=datetime(2026, 1, 1, 0, 0, 20, tzinfo=UTC),
     )
     assert [(row.pod, row.server, row.where, row.over, row.clean) for row in found] == [
         ("orders-1", "[::]:2", "termination message", True, False),
         ("orders-1", "[::]:1", "Event", True, True),
         ("orders-2", "[::]:1", "Event", False, None),
     ]
+
+
+BEGUN = "[::]:1 leaves (SIGTERM): 5 calls in flight, 28 s at most"
+
+
+@pytest.mark.parametrize(
+    ("there", "seconds", "untold"),
+    [
+        (["orders-1"], 30, False),  # within its time
+        (None, 30, False),
+        (["orders-1"], 40, True),
+        (None, 40, True),
+        ([], 1, True),  # the pod has gone
+    ],
+)
+def test_an_end_that_nobody_told(there: list[str] | None, seconds: int, untold: bool) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    (row,) = reporting.rows([event("Draining", BEGUN)], [], there=there, now=now)
+    assert (row.server, row.reason, row.longest) == ("[::]:1", "SIGTERM", 28.0)
+    assert (row.untold, row.over, row.clean) == ((True, True, False) if untold else (False, False, None))
+
+
+def test_an_end_goes_with_the_beginning_before_it() -> None:
+    """web-0 was killed, came back under its name, and left in good order."""
+    times = [f"2026-01-01T00:0{minute}:00.000000Z" for minute in range(3)]
+    happened = [("Draining", BEGUN), ("Draining", BEGUN), ("Drained", f"[::]:1 {CLEAN}")]
+    told = [event(reason, line, "web-0", at) for (reason, line), at in zip(happened, times, strict=True)]
+    for events in (told, told[::-1]):
+        found = reporting.rows(events, [], there=["web-0"])
+        assert [(row.untold, row.clean) for row in found] == [(False, True), (True, False)]
 
 
 @pytest.mark.parametrize(
