@@ -79,6 +79,8 @@ def _pods(cluster: Objects, namespace: str) -> tuple[list[dict[str, Any]], list[
 
 def _show(found: Sequence[Row], namespace: str, notes: Sequence[str]) -> None:
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)  # whoever reads it there wants whole lines
     if found:
         console.print(_table(found))
     untold = sum(row.untold for row in found)
@@ -101,9 +103,10 @@ def _show(found: Sequence[Row], namespace: str, notes: Sequence[str]) -> None:
 
 
 def _table(found: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for name in ("when", "pod", "server", "took", "finished", "cut", "why", "goaway"):
-        table.add_column(name, justify="right" if name in ("took", "finished", "cut") else "left", overflow="fold")
+        right, narrow = name in ("took", "finished", "cut"), name in ("when", "took", "finished", "goaway")
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=narrow)
     for row in found:
         cut = "-" if row.cancelled is None else str(row.cancelled)
         table.add_row(

@@ -205,7 +205,7 @@ def test_the_report(namespace: Namespace, inside: Inside, cluster: Cluster, tmp_
 
 def test_one_that_was_killed(namespace: Namespace, inside: Inside, cluster: Cluster, tmp_path: Path) -> None:
     """SIGKILL amid its drain: it cannot tell, and that is told."""
-    server = inside(announce_min=10)
+    server = inside(announce_min=10, announce_timeout=12)
     server.signal(signal.SIGTERM)
     until(lambda: told(namespace))
     done = report(namespace, cluster, tmp_path)
