@@ -71,7 +71,7 @@ class LoadResult:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a server's life: "serving", "stopping", "announcing", "closing", "finishing" or "restarting"."""
+    """A stretch of a server's life, in one of `drain._demo.words.PHASES`."""
 
     server: str
     phase: str

@@ -9,6 +9,8 @@ from drain._demo.results import Span
 
 Event = dict[str, object]
 Step = tuple[float, str]
+# "leaving": it was told to, and no more is known.
+_LEAVING = ("leaving", "stopping", "announcing", "closing", "finishing")
 
 
 def steps_of(events: Iterable[Event], started: float) -> Iterator[Step]:
@@ -18,7 +20,7 @@ def steps_of(events: Iterable[Event], started: float) -> Iterator[Step]:
         at = cast(float, event.get("at", 0.0))
         if event["event"] == "serving":
             yield at, "serving"
-        elif event["event"] == "phase" and event["phase"] in ("stopping", "announcing", "closing", "finishing"):
+        elif event["event"] == "phase" and event["phase"] in _LEAVING:
             yield at, str(event["phase"])
         elif event["event"] == "phase" and event["phase"] == "stopped":
             yield at, "restarting"

@@ -70,7 +70,7 @@ class Command(Child):
 
     def terminate(self) -> None:
         """Send SIGTERM, and look how it leaves."""
-        self.tell({"event": "phase", "phase": "stopping", "at": time.monotonic()})
+        self.tell({"event": "phase", "phase": "leaving", "at": time.monotonic()})
         super().terminate()
         self._asking = asyncio.get_running_loop().create_task(self._ask())
 

@@ -81,7 +81,9 @@ def test_a_server_made_with_drain(tmp_path: Path) -> None:
     found = told(tmp_path)
     assert (found["verdict"], found["failed"], found["advice"]) == ("kept", 0, [])
     assert set(found["calls_by_server"]) == {"server-1", "server-2", "server-3"}
-    assert {"serving", "announcing"} <= {each["phase"] for each in found["spans"]}
+    phases = {each["phase"] for each in found["spans"]}
+    assert {"serving", "leaving", "announcing"} <= phases
+    assert "stopping" not in phases
     assert len(found["steps"]) == 3
     assert found["latency"]["p99"] >= found["latency"]["p50"] > 0
     page = (tmp_path / "drain-rehearsal.html").read_text()
