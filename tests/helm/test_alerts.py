@@ -78,10 +78,7 @@ def test_prometheus_reads_them(promtool: Callable[..., str]) -> None:
 def test_each_fires_for_what_it_is_about(promtool: Callable[..., str], tmp_path: Path, alert: str) -> None:
     """And not when all is well."""
     series, labels, well = FIRES[alert]
-    rule = rules()[alert]
-    expected = {"namespace": "shop", "pod": "orders-1", **labels}
-    texts = {name: _filled(text, expected) for name, text in rule["annotations"].items()}
-    fired = {"exp_labels": {**expected, **rule["labels"]}, "exp_annotations": texts}
+    fired = _fired(alert, labels)
     tests = [
         {"interval": "1m", "input_series": [{"series": name, "values": values} for name, values in series.items()],
          "alert_rule_test": [{"eval_time": AT, "alertname": alert, "exp_alerts": [fired]}]},
@@ -89,18 +86,14 @@ def test_each_fires_for_what_it_is_about(promtool: Callable[..., str], tmp_path:
          "alert_rule_test": [{"eval_time": AT, "alertname": alert, "exp_alerts": []}]},
         {"interval": "1m", "input_series": [], "alert_rule_test": [{"eval_time": AT, "alertname": alert, "exp_alerts": []}]},
     ]  # fmt: skip
-    file = tmp_path / "test.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
-    promtool("test", "rules", file)
+    _judge(promtool, tmp_path, tests)
 
 
 def test_near_a_kill_is_told_of_a_process_that_has_gone(promtool: Callable[..., str], tmp_path: Path) -> None:
     """Its series ended with its last scrape; the alert stands for some minutes, and not for ever."""
-    rule, labels = rules()["DrainNearKill"], {"namespace": "shop", "pod": "orders-1", "server": "[::]:50051"}
-    texts = {name: _filled(text, labels) for name, text in rule["annotations"].items()}
-    fired = {"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": texts}
+    fired = _fired("DrainNearKill", {"server": "[::]:50051"})
     series = {"drain_time_left_seconds": "18 3 stale", "drain_calls_in_flight": "9 2 stale"}
-    tests = {
+    test = {
         "interval": "15s",
         "input_series": [
             {"series": f'{name}{{{POD}, server="[::]:50051"}}', "values": values} for name, values in series.items()
@@ -110,8 +103,19 @@ def test_near_a_kill_is_told_of_a_process_that_has_gone(promtool: Callable[..., 
             for at, expected in (("0m", []), ("2m", [fired]), ("4m", [fired]), ("7m", []))
         ],
     }
-    file = tmp_path / "test.yaml"
-    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [tests]}))
+    _judge(promtool, tmp_path, [test])
+
+
+def _fired(alert: str, labels: dict[str, str]) -> dict[str, Any]:
+    """The alert of that pod, as promtool expects it."""
+    rule, expected = rules()[alert], {"namespace": "shop", "pod": "orders-1", **labels}
+    texts = {name: _filled(text, expected) for name, text in rule["annotations"].items()}
+    return {"exp_labels": {**expected, **rule["labels"]}, "exp_annotations": texts}
+
+
+def _judge(promtool: Callable[..., str], folder: Path, tests: list[dict[str, Any]]) -> None:
+    file = folder / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
     promtool("test", "rules", file)
 
 

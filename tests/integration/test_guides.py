@@ -14,12 +14,10 @@ import pytest
 
 import drain as drain_package
 from drain._cli.root import COMMANDS, drain
-from drain._doctor import examine
-from drain._doctor.model import Surroundings, Thing
-from drain._doctor.reading import documents
 from drain._doctor.rule import RULES
 from drain._doctor.words import VARIABLES
 from drain._prestop.options import _parser
+from tests.unit.doctor.planted import judged
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [DOCS.parent / "README.md", *sorted([*(DOCS / "guides").glob("*.md"), *DOCS.glob("*.md")])]
@@ -65,8 +63,7 @@ def test_programs_run(program: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("manifest", blocks("yaml"))
 def test_manifests_pass_the_doctor(manifest: str) -> None:
-    found, bad = documents(manifest, "guide")
-    examined = examine.manifests(Surroundings(tuple(map(Thing, found))), bad)
+    examined = judged(manifest, "guide")
     assert (examined.findings, examined.unreadable) == ((), ())
     assert examined.judged
 

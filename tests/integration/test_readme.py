@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from drain._doctor import examine
 from drain._doctor.finding import Severity
-from drain._doctor.model import Surroundings, Thing
-from drain._doctor.reading import documents
+from tests.unit.doctor.planted import judged
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 TWO_MINUTES = README.split("## Two minutes to 0 failed calls")[1].split("\n## ")[0]
@@ -68,8 +66,7 @@ def test_the_pod_that_is_shown_passes_the_doctor() -> None:
             "template": {"metadata": {"labels": labels}, **yaml.safe_load(pod)},
         },
     }
-    found, bad = documents(f"{yaml.safe_dump(deployment)}---\n{access}", "README.md")
-    examined = examine.manifests(Surroundings(tuple(map(Thing, found))), bad)
+    examined = judged(f"{yaml.safe_dump(deployment)}---\n{access}", "README.md")
     assert (examined.judged, examined.unreadable) == (("Deployment shop/shop",), ())
     assert [each for each in examined.findings if each.severity is not Severity.ADVICE] == []
 

@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from drain._doctor import examine
+from drain._doctor.model import Surroundings, Thing
+from drain._doctor.reading import documents
+
 GOOD = Path(__file__).parent / "good"
+
+
+def judged(text: str, source: str = "it.yaml") -> examine.Examined:
+    """What the doctor says of manifests."""
+    found, bad = documents(text, source)
+    return examine.manifests(Surroundings(tuple(map(Thing, found))), bad)
 
 
 @dataclass(frozen=True)

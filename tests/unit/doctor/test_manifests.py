@@ -9,14 +9,12 @@ import yaml
 from click.testing import CliRunner
 
 from drain._cli.doctor import command
-from drain._doctor import examine, page
-from drain._doctor.examine import Examined
+from drain._doctor import page
 from drain._doctor.finding import PAGE, Severity
-from drain._doctor.model import Surroundings, Thing, Workload
+from drain._doctor.model import Surroundings, Workload
 from drain._doctor.pair import Pair
-from drain._doctor.reading import documents
 from drain._doctor.rule import RULES
-from tests.unit.doctor.planted import GOOD, PLANTED, Plant
+from tests.unit.doctor.planted import GOOD, PLANTED, Plant, judged
 
 ROOT = Path(__file__).parents[3]
 GOOD_ONES = sorted(GOOD.iterdir())
@@ -25,11 +23,6 @@ OURS = (
     ROOT / "examples/prestop/manifests.yaml",
     *(ROOT / f"tests/helm/snapshots/{name}.yaml" for name in ("defaults", "everything", "sleep", "standalone")),
 )
-
-
-def judged(text: str) -> Examined:
-    found, bad = documents(text, "it.yaml")
-    return examine.manifests(Surroundings(tuple(map(Thing, found))), bad)
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: f"{plant.rule}-{plant.manifest}")

@@ -13,7 +13,7 @@ from drain._cli.doctor import command
 from drain._doctor import examine, fields
 from drain._doctor.model import Surroundings, Thing
 from drain._doctor.reading import documents
-from tests.unit.doctor.planted import GOOD
+from tests.unit.doctor.planted import GOOD, judged
 
 CODES = {0, 1, 3, 65}
 SCALARS = st.one_of(
@@ -25,11 +25,6 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=12,
 )
-
-
-def judge(text: str) -> examine.Examined:
-    found, bad = documents(text, "it.yaml")
-    return examine.manifests(Surroundings(tuple(map(Thing, found))), bad)
 
 
 @settings(max_examples=300, deadline=None)
@@ -47,7 +42,7 @@ def judge(text: str) -> examine.Examined:
 @example("2024-99-99")
 @example("!!python/object/apply:os.system [true]")
 def test_no_text_crashes_it(text: str) -> None:
-    judge(text)
+    judged(text)
 
 
 PATHS = [
@@ -74,7 +69,7 @@ def test_no_field_crashes_it(name: str, path: tuple[str | int, ...], value: Any)
         holder = fields.get(each, *path[:-1])
         if isinstance(holder, dict) or (isinstance(holder, list) and holder):
             holder[path[-1]] = value  # type: ignore[index]
-    examined = judge(yaml.safe_dump_all(objects))
+    examined = judged(yaml.safe_dump_all(objects))
     for each in examined.findings:
         assert each.place.line is not None
         assert each.as_dict()["what"]
