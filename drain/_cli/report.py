@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from drain._cli import reporting
 from drain._cli.asking import printable
 from drain._cli.cluster import cluster_options, namespace_option, reached, use, workloads_of
 from drain._cli.exits import DONE, FOUND
+from drain._cli.lines import whole_lines
 from drain._cli.reporting import Row
 from drain._kube.failure import ApiError
 from drain._kube.notices import COMPONENT
@@ -53,10 +53,9 @@ def command(
         where = namespace or cluster.namespace
         pods, unseen = _pods(cluster, where)  # first: whoever has gone by now has told all that it will
         events, _ = cluster.listed(KINDS["Event"], where, {}, {"reportingComponent": COMPONENT})
-    there = None if unseen else {str(each["metadata"]["name"]) for each in pods}
     found = [
         row
-        for row in reporting.rows(events, pods, there=there)
+        for row in reporting.rows(events, pods)
         if not wanted or any(reporting.belongs(row.pod, kind.name, name) for kind, name in wanted)
     ]
     cut = sum(row.cancelled or 0 for row in found)
@@ -68,19 +67,18 @@ def command(
     sys.exit(FOUND if cut or any(row.clean is False for row in found) else DONE)
 
 
-def _pods(cluster: Objects, namespace: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _pods(cluster: Objects, namespace: str) -> tuple[list[dict[str, Any]] | None, list[str]]:
+    """And why there are none: we may not see them."""
     try:
         return cluster.all_of(KINDS["Pod"], namespace), []
     except ApiError as error:
         if not forbidden(error):
             raise
-        return [], [f"not looked at: {error}"]
+        return None, [f"not looked at: {error}"]
 
 
 def _show(found: Sequence[Row], namespace: str, notes: Sequence[str]) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1000)  # whoever reads it there wants whole lines
+    console = whole_lines()
     if found:
         console.print(_table(found))
     untold = sum(row.untold for row in found)
@@ -133,7 +131,7 @@ def _took(row: Row) -> Text:
 def _ago(at: datetime | None) -> str:
     if at is None:
         return "-"
-    seconds = max(0.0, (datetime.now(UTC) - (at if at.tzinfo else at.replace(tzinfo=UTC))).total_seconds())
+    seconds = max(0.0, (datetime.now(UTC) - at).total_seconds())
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} ago"

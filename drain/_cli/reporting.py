@@ -20,7 +20,7 @@ _LINE = re.compile(
     r"(?:; cancelled: (?P<methods>.*))?"
 )
 # What `Farewell.begin` tells.
-_BEGUN = re.compile(
+_BEGINNING = re.compile(
     r"(?P<server>.*?) leaves \((?P<reason>.*)\): \d+ calls in flight, (?P<longest>[\d.e+]+|inf) s at most"
 )
 _SLACK = 10.0  # seconds: the pod's clock is not ours, and its word takes a moment
@@ -41,7 +41,7 @@ class Row:
         at: when that was told; None: nobody says. pod: its name. where: "Event", or "termination message".
         over: whether it is; clean: whether no call was cut; None: it is not over.
         untold: it must be over, and nobody has told its end, as whoever is killed (SIGKILL) cannot; so it counts as not clean.
-        longest: seconds that it was to take at most, where its beginning is all that was told.
+        longest: seconds that it was to take at most, where its beginning is all that was told; None: that cannot be read.
         line: what was told. The other fields are read from it, as far as they are there.
     """
 
@@ -74,18 +74,17 @@ def belongs(pod: str, kind: str, name: str) -> bool:
 
 def rows(
     events: Iterable[Mapping[str, Any]],
-    pods: Iterable[Mapping[str, Any]],
-    *,
-    there: Collection[str] | None = None,
+    pods: Collection[Mapping[str, Any]] | None,
     now: datetime | None = None,
 ) -> list[Row]:
     """All drains, the latest first. A drain's end hides its beginning; an Event hides the same line in a message.
 
-    `there`: the pods' names, as they were before the events were read; None: nobody may see them. `now`: None: by this clock.
+    `pods`: as they were before the events were read; None: nobody may see them. `now`: None: by this clock.
     """
     found = [row for event in events if (row := _of_event(event)) is not None]
     known = {(row.pod, row.line) for row in found}
-    found += [row for pod in pods for row in _of_pod(pod) if (row.pod, row.line) not in known]
+    found += [row for pod in pods or () for row in _of_pod(pod) if (row.pod, row.line) not in known]
+    there = None if pods is None else {_name(pod) for pod in pods}
     return _judged(found, there, (now or datetime.now(UTC)).timestamp())[::-1]
 
 
@@ -112,8 +111,7 @@ def _untold(row: Row) -> Row:
 
 
 def _told_at(row: Row) -> float:
-    at = row.at
-    return 0.0 if at is None else (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    return 0.0 if row.at is None else row.at.timestamp()
 
 
 def _of_event(event: Mapping[str, Any]) -> Row | None:
@@ -124,22 +122,28 @@ def _of_event(event: Mapping[str, Any]) -> Row | None:
     at = _moment(event.get("eventTime") or event.get("lastTimestamp"))
     pod = str(about.get("name") or "")
     if reason == BEGUN:
-        if (match := _BEGUN.fullmatch(line)) is None:
-            return None
-        longest = float(match["longest"])
-        return Row(pod, "Event", line, at, server=match["server"], reason=match["reason"], longest=longest)
-    return read(line, pod, "Event", at) or Row(pod, "Event", line, at, over=True, clean=reason == DRAINED)
+        row = Row(pod, "Event", line, at, server=line.partition(" leaves (")[0])
+        if (match := _BEGINNING.fullmatch(line)) is None:
+            return row
+        return replace(row, server=match["server"], reason=match["reason"], longest=float(match["longest"]))
+    if (told := read(line, pod, "Event", at)) is not None:
+        return told
+    return Row(pod, "Event", line, at, over=True, clean=reason == DRAINED, server=line.partition(" drained ")[0])
 
 
 def _of_pod(pod: Mapping[str, Any]) -> Iterable[Row]:
-    meta, status = pod.get("metadata") or {}, pod.get("status") or {}
+    status = pod.get("status") or {}
     for container in status.get("containerStatuses") or ():
         for state in (container.get("state"), container.get("lastState")):
             ended = (state or {}).get("terminated") or {}
             for line in str(ended.get("message") or "").splitlines():
                 at = _moment(ended.get("finishedAt"))
-                if (row := read(line, str(meta.get("name") or ""), "termination message", at)) is not None:
+                if (row := read(line, _name(pod), "termination message", at)) is not None:
                     yield row
+
+
+def _name(pod: Mapping[str, Any]) -> str:
+    return str((pod.get("metadata") or {}).get("name") or "")
 
 
 def read(line: str, pod: str, where: str, at: datetime | None = None) -> Row | None:
@@ -167,6 +171,7 @@ def read(line: str, pod: str, where: str, at: datetime | None = None) -> Row | N
 
 def _moment(written: object) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(written))
+        at = datetime.fromisoformat(str(written))
     except ValueError:
         return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from drain import resolver
 from drain._channel_source import preference
 from drain._cli.cluster import cluster_options, namespace_option, shown
 from drain._cli.exits import FOUND, INTERRUPTED, MISUSED, UNDECIDED, end
+from drain._cli.lines import whole_lines
 from drain._core.endpoints import Endpoint, Place, Preference, place
 from drain._core.snapshot import TargetSnapshot
 from drain.config import ClientPolicy
@@ -165,9 +165,7 @@ def _show_json(snapshot: TargetSnapshot, wanted: Preference) -> int:
 def _show_table(snapshot: TargetSnapshot, wanted: Preference) -> int:
     places = place(snapshot.endpoints, wanted) if snapshot.endpoints is not None else ()
     used = sum(each.priority is not None for each in places)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1000)  # whoever reads it there wants whole lines
+    console = whole_lines()
     console.print(
         Text(f"{snapshot.target}: {used} of {_counted(len(places), 'endpoint')} used", style="bold"), soft_wrap=True
     )

@@ -122,6 +122,10 @@ def event(
     return {"involvedObject": {"kind": "Pod", "name": pod}, "reason": reason, "message": message, "eventTime": at}
 
 
+def named(pod: str) -> dict[str, object]:
+    return {"metadata": {"name": pod}}
+
+
 def test_rows() -> None:
     """The latest first; what is over hides its beginning; a line that is in an Event, too, is there once; what is no report is not."""
     line = f"[::]:1 {CLEAN}"
@@ -140,8 +144,7 @@ def test_rows() -> None:
             event("Scheduled", "by somebody else"),
             {"reason": "Drained", "message": line, "involvedObject": {"kind": "Node", "name": "orders-1"}},
         ],
-        [pod],
-        there=["orders-1", "orders-2"],
+        [pod, named("orders-2")],
         now=datetime(2026, 1, 1, 0, 0, 20, tzinfo=UTC),
     )
     assert [(row.pod, row.server, row.where, row.over, row.clean) for row in found] == [
@@ -166,7 +169,8 @@ BEGUN = "[::]:1 leaves (SIGTERM): 5 calls in flight, 28 s at most"
 )
 def test_an_end_that_nobody_told(there: list[str] | None, seconds: int, untold: bool) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    (row,) = reporting.rows([event("Draining", BEGUN)], [], there=there, now=now)
+    pods = None if there is None else [named(each) for each in there]
+    (row,) = reporting.rows([event("Draining", BEGUN)], pods, now=now)
     assert (row.server, row.reason, row.longest) == ("[::]:1", "SIGTERM", 28.0)
     assert (row.untold, row.over, row.clean) == ((True, True, False) if untold else (False, False, None))
 
@@ -177,8 +181,28 @@ def test_an_end_goes_with_the_beginning_before_it() -> None:
     happened = [("Draining", BEGUN), ("Draining", BEGUN), ("Drained", f"[::]:1 {CLEAN}")]
     told = [event(reason, line, "web-0", at) for (reason, line), at in zip(happened, times, strict=True)]
     for events in (told, told[::-1]):
-        found = reporting.rows(events, [], there=["web-0"])
+        found = reporting.rows(events, [named("web-0")])
         assert [(row.untold, row.clean) for row in found] == [(False, True), (True, False)]
+
+
+def test_the_beginning_is_read_as_it_is_told(told: Told, log: Path) -> None:
+    """By both sides: what `Farewell` writes."""
+    Farewell(lambda: told, lambda: "worker 1, [::]:50051", str(log)).begin("preStop (hook)", 3, 1234.5)
+    ((_, reason, line),) = told.letters
+    (row,) = reporting.rows([event(reason, line)], None, now=datetime(2026, 1, 1, tzinfo=UTC))
+    assert (row.server, row.reason, row.longest, row.over) == ("worker 1, [::]:50051", "preStop (hook)", 1230.0, False)
+
+
+def test_lines_that_were_cut_short_are_kept() -> None:
+    """The API server takes 1,024 characters: what was told then is not all read, and an end goes with its beginning all the same."""
+    cut = event("Draining", "[::]:1 leaves (a long rea…")
+    (row,) = reporting.rows([cut], None)
+    assert (row.server, row.longest, row.over, row.clean) == ("[::]:1", None, False, None)
+    (row,) = reporting.rows([cut], [])
+    assert row.untold
+    end = event("CallsCut", "[::]:1 drained with losses in 20.0 s (a long rea…", at="2026-01-01T00:00:20.000000Z")
+    (row,) = reporting.rows([cut, end], [])
+    assert (row.server, row.over, row.clean, row.untold) == ("[::]:1", True, False, False)
 
 
 @pytest.mark.parametrize(
