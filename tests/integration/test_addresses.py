@@ -1,4 +1,7 @@
-"""Reserving addresses, on real sockets and with the real grpc; the kernel's and C-core's rules have their own tests."""
+"""Reserving addresses, on real sockets and with the real grpc; the kernel's and C-core's rules have their own tests.
+
+Over 300 lines: one list of the ways an address can be written, taken or lost.
+"""
 
 import contextlib
 import errno

@@ -1,4 +1,7 @@
-"""drain's own channels, synchronous and asyncio: they follow what a resolver tells, and say why where there is nothing to call."""
+"""drain's own channels, synchronous and asyncio: they follow what a resolver tells, and say why where there is nothing to call.
+
+Over 300 lines: one channel's life, from its target to what it leaves behind.
+"""
 
 import gc
 import json

@@ -1,4 +1,7 @@
-"""`drain status`, `rotate`, `pause`, `resume` and `drain`: what they do to real servers, what they print, how they end."""
+"""`drain status`, `rotate`, `pause`, `resume` and `drain`: what they do to real servers, what they print, how they end.
+
+Over 300 lines: five commands, asked of the same servers.
+"""
 
 import json
 import os

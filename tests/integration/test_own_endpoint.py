@@ -1,4 +1,7 @@
-"""Looking at the pod's own endpoint, against a fake API server behind TLS that misbehaves as it is told."""
+"""Looking at the pod's own endpoint, against a fake API server behind TLS that misbehaves as it is told.
+
+Over 300 lines: one list of misbehaviours, and the pod that meets them.
+"""
 
 import json
 import os

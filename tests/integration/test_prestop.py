@@ -1,4 +1,7 @@
-"""The preStop hook, as a process of its own, against real servers in theirs; and against fakes that misbehave."""
+"""The preStop hook, as a process of its own, against real servers in theirs; and against fakes that misbehave.
+
+Over 300 lines: one list of ways in which a server, its socket or its directory can be wrong.
+"""
 
 import json
 import os

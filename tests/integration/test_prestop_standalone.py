@@ -1,4 +1,7 @@
-"""`drain.prestop --standalone`, as a process, against a fake API server that misbehaves; and its judgement, with the time handed in."""
+"""`drain.prestop --standalone`, as a process, against a fake API server that misbehaves; and its judgement, with the time handed in.
+
+Over 300 lines: what it sees, why it may see nothing, and what it makes of either.
+"""
 
 import signal
 import socket

@@ -1,5 +1,7 @@
 """Leaving in step with the cluster: the own endpoint, the budget, a hold, a successor. What the cluster says is told by the test
 here (`Cluster`, a stand-in); tests/kube has the real one.
+
+Over 300 lines: the stand-in for the cluster, and all scenarios that need it.
 """
 
 import gc

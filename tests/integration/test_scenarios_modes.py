@@ -1,4 +1,7 @@
-"""Lossless or classic, over both flavours: what decides it, what is said of it, and that the classic way works as well."""
+"""Lossless or classic, over both flavours: what decides it, what is said of it, and that the classic way works as well.
+
+Over 300 lines: a part of one list of scenarios (test_scenarios.py).
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Starting, over both flavours: every kind of address and credential, starts that fail, and what is left behind: nothing."""
+"""Starting, over both flavours: every kind of address and credential, starts that fail, and what is left behind: nothing.
+
+Over 300 lines: one list of addresses and credentials, each with its fault.
+"""
 
 import gc
 import os

@@ -1,4 +1,7 @@
-"""Several workers on one port: serving, leaving, both flavours, both ways to start them."""
+"""Several workers on one port: serving, leaving, both flavours, both ways to start them.
+
+Over 300 lines: both flavours and both ways to start share the scenes.
+"""
 
 import itertools
 import socket

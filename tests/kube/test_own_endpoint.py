@@ -1,4 +1,7 @@
-"""A server in a pod of a real cluster leaves in step with its own EndpointSlices, as the real controller writes them."""
+"""A server in a pod of a real cluster leaves in step with its own EndpointSlices, as the real controller writes them.
+
+Over 300 lines: one pod, and all that may befall it while it leaves.
+"""
 
 import signal
 import time

@@ -1,4 +1,7 @@
-"""When each phase is over: examples, and what holds whatever is observed and however late we look."""
+"""When each phase is over: examples, and what holds whatever is observed and however late we look.
+
+Over 300 lines: examples and properties of the same phases.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""The run-time directory: ours alone or an error; its sockets: a living one is never taken, a dead one never in the way."""
+"""The run-time directory: ours alone or an error; its sockets: a living one is never taken, a dead one never in the way.
+
+Over 300 lines: one list of what a directory or a socket can be.
+"""
 
 import os
 import socket

@@ -1,4 +1,7 @@
-"""One ADS stream's bookkeeping: every case of the protocol, and any interleaving of requests, changes and lost answers."""
+"""One ADS stream's bookkeeping: every case of the protocol, and any interleaving of requests, changes and lost answers.
+
+Over 300 lines: every case of one protocol, and the machine that mixes them.
+"""
 
 from collections import deque
 from collections.abc import Iterable
