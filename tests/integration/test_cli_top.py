@@ -80,7 +80,8 @@ def test_a_server_serves_and_leaves(running: ServerProcess, top: Callable[..., T
         assert row[:2] == [path("Wait"), "1"]
         assert row[2:] == ["127.0.0.1", "1"]
         running.signal(signal.SIGTERM)
-        screen = seen.until(lambda screen: "announcing" in screen)
+        # The state is there a moment before its event is.
+        screen = seen.until(lambda screen: "announcing" in screen and "reason=SIGTERM" in screen)
         (row,) = [
             line.split() for line in screen.splitlines() if line.startswith(f" {running.pid}") and "127.0.0.1:" in line
         ]
