@@ -90,6 +90,7 @@ class Reflector(Generic[M]):
         self._version = ""
         self._watch: Watch | None = None
         self._failure: str | None = None
+        self.denied = False  # the last failure: we may not ask, or are not known; nothing is wrong with the server
         self._skipped: tuple[str, ...] = ()
         self._thread = threading.Thread(target=self._run, name=f"drain-kube-{service or namespace}", daemon=True)
 
@@ -139,8 +140,10 @@ class Reflector(Generic[M]):
         try:
             return self._do(effect, outcome, happened)
         except ApiError as error:
+            self.denied = error.status in (401, 403)
             return _Happened(error.what, str(error), error.retry_after)
         except Exception as error:  # an answer of a shape that nobody foresaw: the thread must live
+            self.denied = False
             _log.exception("drain.kubernetes_watch_failed service=%s", self._slices.service)
             return _Happened(Input.BROKEN, f"{self._slices.service}: {type(error).__name__}: {error}")
 

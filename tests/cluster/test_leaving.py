@@ -9,14 +9,17 @@ import time
 
 import pytest
 
+from tests.cluster._node import traces
 from tests.cluster._node.cluster import Cluster
 from tests.cluster._node.kubectl import Kubectl
+from tests.cluster._scene import manifests
 from tests.cluster._scene.books import parsed, read
 from tests.cluster._scene.endings import followed, gone
 from tests.cluster._scene.scene import FLAVOURS, Scene
 from tests.integration._servers.waiting import until
 
 BOUND = 60.0
+AFTER_AN_OUTAGE = 240.0  # seconds: controllers, too, have a back-off of up to 30 s, one after the other
 
 
 def test_rolling_update(scene: Scene) -> None:
@@ -136,7 +139,11 @@ def test_prestop_hook_killed_half_way(scene: Scene, cluster: Cluster) -> None:
 
 @pytest.mark.own_node
 def test_api_server_restart_during_a_rollout(scene: Scene, cluster: Cluster) -> None:
-    """kill -9 of the API server while pods are being replaced."""
+    """kill -9 of the API server while pods are being replaced.
+
+    kube-proxy is started anew, too: its back-off leaves it up to 30 s behind, and then it sends unaware clients to pods that have
+    long gone. That is the next test.
+    """
     before = {each: scene.there(each) for each in FLAVOURS}
     with scene.watched() as seen:
         scene.kubectl("rollout", "restart", *(f"deployment/{each}" for each in FLAVOURS))
@@ -144,10 +151,37 @@ def test_api_server_restart_during_a_rollout(scene: Scene, cluster: Cluster) -> 
         cluster.kill_apiserver()
         time.sleep(2)  # an outage, not a hiccup
         cluster.start_apiserver()
+        cluster.restart_proxy()
         for each in FLAVOURS:
-            scene.rolled_out(each)
+            scene.rolled_out(each, AFTER_AN_OUTAGE)
     seen.assert_no_lost_call()
     assert {each.exit_code for each in seen.endings} <= {0}
+
+
+@pytest.mark.own_node
+def test_kube_proxy_is_behind(scene: Scene, cluster: Cluster) -> None:
+    """By seconds, as after an outage of the API server: where `announce_min` is longer no call is lost of unaware clients either."""
+    deployments = [f"deployment/{each}" for each in FLAVOURS]
+    scene.kubectl("set", "env", *deployments, "DRAIN_ANNOUNCE_MIN=7s")
+    try:
+        for each in FLAVOURS:
+            scene.rolled_out(each)
+        chosen = {scene.pods(each)[0] for each in FLAVOURS}
+        addresses = {f"{scene.kubectl.get('pod', each)['status']['podIP']}:{manifests.PORT}" for each in chosen}
+        with scene.watched() as seen:
+            with cluster.proxy_behind():
+                scene.kubectl("delete", "pod", *chosen, "--wait=false")
+                time.sleep(4)
+                assert addresses <= traces.sent_to(), "kube-proxy was not behind: this shows nothing of it"
+            gone(scene.kubectl, chosen, BOUND)
+            for each in FLAVOURS:
+                scene.rolled_out(each)
+        seen.assert_no_lost_call()
+        seen.assert_good_endings(2)
+    finally:
+        scene.kubectl("set", "env", *deployments, "DRAIN_ANNOUNCE_MIN-")
+        for each in FLAVOURS:
+            scene.rolled_out(each)
 
 
 def test_rollout_of_the_clients(scene: Scene) -> None:

@@ -223,14 +223,31 @@ def test_the_server_is_down_when_the_drain_begins(cluster: Cluster, see: Callabl
 
 
 def test_the_server_goes_down_in_the_middle(cluster: Cluster, see: Callable[[], Seen]) -> None:
-    """Nobody knows what happens meanwhile; when it is back, what did."""
+    """Nobody can have learned otherwise meanwhile, so it stands as it was last seen; when the server is back, what happened counts."""
     seen = see()
     seen.until(Standing.LISTED)
     cluster.server.stop()
-    seen.until(Standing.UNKNOWN)
-    cluster.server.put(terminating())
+    why = seen.until(Standing.LISTED, "cannot reach the API server").why
+    assert why.startswith("ready in 1 slice when last seen; ")
+    cluster.endpoints = lambda asked: Fault(status=503)
     cluster.server.start()
+    why = seen.until(Standing.LISTED, "status 503").why
+    assert why.startswith("ready in 1 slice when last seen; the API server")
+    cluster.endpoints = lambda asked: None
+    cluster.server.put(terminating())
     seen.until(Standing.LEFT, "terminating in 1 slice")
+    assert Standing.UNKNOWN not in {each.standing for each in seen.views}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_it_may_no_longer_see_is_not_relied_on(cluster: Cluster, see: Callable[[], Seen], status: int) -> None:
+    """Others may look, and learn what we do not."""
+    seen = see()
+    seen.until(Standing.LISTED)
+    cluster.server.stop()
+    cluster.endpoints = lambda asked: Fault(status=status)
+    cluster.server.start()
+    assert seen.until(Standing.UNKNOWN, str(status)).why.startswith(("may not", "the API server did not accept"))
 
 
 def test_who_has_left_does_not_come_back_because_nobody_answers(cluster: Cluster, see: Callable[[], Seen]) -> None:

@@ -231,18 +231,28 @@ def test_the_api_server_is_down(pod: Namespace, inside: Inside, proxy: Proxy, go
 
 
 def test_the_api_server_goes_down(pod: Namespace, inside: Inside, proxy: Proxy) -> None:
-    """In the middle: what it said last is no longer known to be true, so observation alone counts."""
+    """In the middle, and until it is over: nobody else can have learned that we go, so it stays as long as it may."""
+    server = inside(port=proxy.port, announce_timeout=10.0)
+    leave(server)
+    seen(server, "listed", "ready in 1 slice")
+    with proxy.refusing():
+        report = ended(server)
+    assert (report["announcing_ended"], fallbacks(server)) == ("announce_timeout", [])
+    assert report["endpoint"].startswith("ready in 1 slice when last seen; ")
+    assert "the API server at" in report["endpoint"]
+
+
+def test_the_api_server_goes_down_and_returns(pod: Namespace, inside: Inside, proxy: Proxy) -> None:
+    """It is taken out meanwhile: seen when the server is back, and not waited for any longer."""
     server = inside(port=proxy.port)
     leave(server)
     seen(server, "listed", "ready in 1 slice")
-    still_announcing(server)
-    down = time.monotonic()
     with proxy.refusing():
-        report = ended(server)
-    assert announced(server) - down < BUSY
-    fell_back(server, "observation alone", "the API server at")
-    assert "the API server at" in report["endpoint"]
-    assert report["announcing_ended"] == "nobody came back", "nobody has seen the endpoint leave"
+        pod.terminate(POD)
+        still_announcing(server)
+    report = ended(server)
+    assert (report["announcing_ended"], report["endpoint"]) == ("endpoint left", "terminating in 1 slice")
+    assert fallbacks(server) == []
 
 
 def test_the_api_server_is_away_for_a_moment(pod: Namespace, inside: Inside, cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """`look` by itself, in a pod of a real cluster; tests/kube/test_own_endpoint.py has servers that leave by it."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,9 +24,15 @@ class Seen:
 
     def __init__(self) -> None:
         self.told: list[tuple[float, View]] = []
-        began = look(lambda: self.told.append((time.monotonic(), self.look.view())))
+        self._ready = threading.Event()
+        began = look(self._changed)
         assert began is not None, "there is a pod around us"
         self.look: Look = began
+        self._ready.set()
+
+    def _changed(self) -> None:
+        assert self._ready.wait(SOON)  # it may have news before `look` has returned
+        self.told.append((time.monotonic(), self.look.view()))
 
     def until(self, standing: Standing, why: str = "") -> float:
         """Wait until it sees so. When it was told."""

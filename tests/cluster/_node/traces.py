@@ -60,6 +60,11 @@ def chains() -> list[str]:
     return sorted(set(re.findall(r"^:(KUBE-\S+)", saved, re.MULTILINE)))
 
 
+def sent_to() -> set[str]:
+    """The pods' addresses, with ports, to which kube-proxy's rules send now."""
+    return set(re.findall(r"--to-destination (\S+)", _run("iptables-save", "--table", "nat")))
+
+
 def _end_processes() -> None:
     def gone() -> bool:
         there = list(_processes())

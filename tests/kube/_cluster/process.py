@@ -30,6 +30,10 @@ class Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def send(self, number: signal.Signals) -> None:
+        """To it alone."""
+        self._process.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it and wait; by force if it takes too long. Any number of times."""
         if self._process.poll() is None:
