@@ -189,7 +189,7 @@ def test_a_stopped_server_still_answers(serve: Serve, sock: Path) -> None:
     hosted.drain().result(20)
     began = time.monotonic()
     stopped, report, end = ask(sock, "drain", reason="preStop")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert (stopped["state"], report["report"]["reason"], end) == ("stopped", "test", END)
     assert states(ask(sock, "status")[0]) == ["stopped"]
     assert [line["kind"] for line in ask(sock, "watch")] == ["status", "end"]
@@ -720,7 +720,7 @@ def test_nothing_waits_behind_a_stuck_client(serve: Serve, sock: Path) -> None:
     silent = [Talk(sock) for _ in range(reception.MOST_CONNECTIONS - 1)]
     began = time.monotonic()
     assert ask(sock, "status")[-1] == END
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     for talk in silent:
         talk.close()
 

@@ -204,7 +204,7 @@ class TestFailing:
         caller = scene.caller(puppet.target)
         began = time.monotonic()
         status, details = caller.code()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8  # a resource that is missing takes grpc 15 s
         assert status == "UNAVAILABLE"
         assert f'{puppet.target}: no service "geoipd": does it exist? (§ 5 %)' in details
         (a,) = scene.servers("a")

@@ -360,7 +360,7 @@ def test_grpcs_own_timeouts_of_a_service_config_are_short_by_more_than_a_second(
         with pytest.raises(grpc.RpcError) as caught:
             method(b"", timeout=BOUND)
     assert caught.value.code() is DEADLINE
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 0.9
 
 
 def test_timeouts_hold_for_asyncio_too(servers: Any) -> None:
@@ -509,12 +509,12 @@ def test_a_failure_is_told_through_the_name_of_the_endpoints(balancing: Any, ser
     code, text, seconds = details(opened)
     assert code is UNAVAILABLE
     assert MESSAGE in text
-    assert seconds < 2
+    assert seconds < 8  # a resource that is missing takes grpc 15 s
     opened.follow(only)
     opened.lead_to("c1/good")
     started = time.monotonic()
     assert opened.call() == only.name
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     other = MESSAGE.replace("404", "403")
     opened.lead_to(f"c1/bad: {other}")
     until(lambda: opened.code(wait=False) is UNAVAILABLE, "it fails again")
@@ -530,7 +530,7 @@ def test_five_thousand_endpoints_in_one_resource(servers: Any, channel: Open) ->
     for some in (dead[1:], dead, dead[:-1]):
         started = time.monotonic()
         opened.follow(*some, only)
-        assert time.monotonic() - started < 2  # measured: 35 - 170 ms
+        assert time.monotonic() - started < 8  # measured: 35 - 170 ms
         assert opened.call() == only.name
     assert not opened.refusals
 

@@ -793,7 +793,7 @@ def test_close_ends_open_streams_in_good_order(home: Path) -> None:
     pushed = plane.changed("t/", LISTENER)
     began = time.monotonic()
     plane.close()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.9  # giving it up would take a second
     assert stream.call.code() is grpc.StatusCode.OK
     assert pushed.wait(BOUND) is True
     assert shelf.watched == ["+t/a", "-t/a"]

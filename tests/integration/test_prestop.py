@@ -194,7 +194,7 @@ class TestDrains:
         began = time.monotonic()
         server.signal(TERM)
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 1  # 0.05 s where the machine is idle
+        assert time.monotonic() - began < 5  # 0.05 s where the machine is idle
         assert (server.report["reason"], server.report["clean"]) == ("preStop", True)
 
     def test_waits_for_the_calls_in_flight(self, spawn: Spawn, hook: Start, client: Clients) -> None:
@@ -231,7 +231,7 @@ class TestDrains:
         until(lambda: servers[1].phases.count("serving") == 2)
         ended = hook().ended()
         assert ended.code == 0, ended.stderr
-        assert ended.took < 4.5
+        assert ended.took < 5.8
         assert ended.stderr.count("drained in") == 4
         assert f"[{servers[1].pid}] server 1: drained in" in ended.stderr
         for each in servers:

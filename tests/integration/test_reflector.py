@@ -155,7 +155,7 @@ def test_it_follows(server: FakeApiServer, reflect: Callable[..., Heard]) -> Non
     heard.until("endpoints", ["10.0.0.1"])
     watching_since(server)
     at = server.put(endpoint_slice("geoipd-2", "10.0.0.2", "10.0.0.3"))
-    assert heard.until("endpoints", ["10.0.0.1", "10.0.0.2", "10.0.0.3"]) - at < 0.5
+    assert heard.until("endpoints", ["10.0.0.1", "10.0.0.2", "10.0.0.3"]) - at < 5
     server.put(endpoint_slice("geoipd-2", "10.0.0.3"))
     heard.until("endpoints", ["10.0.0.1", "10.0.0.3"])
     server.delete("geoipd-1")
@@ -264,7 +264,7 @@ def test_too_many_requests_waits_and_does_not_list(server: FakeApiServer, reflec
     heard = reflect()
     watching_since(server, 2)
     first, second = (each.at for each in server.asked if each.verb == "watch")
-    assert 2.0 <= second - first < 3.0
+    assert 2.0 <= second - first < 6.0
     assert server.count("list") == 1
     assert "asks to wait (429 Too Many Requests)" in heard.of("failed")[0]
     heard.until("endpoints", ["10.0.0.1"])
@@ -486,7 +486,7 @@ def test_stop_ends_a_blocked_read(server: FakeApiServer, api: Api, where: str) -
     watching_since(server)
     began = time.monotonic()
     reflector.stop()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5
     assert not reflector.alive
     assert heard.of("failed") == []
 
@@ -505,7 +505,7 @@ def test_stop_ends_a_blocked_handshake(server: FakeApiServer, api: Api) -> None:
             assert connection.recv(1)  # its hello
             began = time.monotonic()
             reflector.stop()
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 5
             assert not reflector.alive
 
 
@@ -525,7 +525,7 @@ def test_stop_does_not_wait_for_a_connection(server: FakeApiServer, api: Api) ->
         reflector.start()
         began = time.monotonic()
         reflector.stop()
-        assert time.monotonic() - began < 1.3
+        assert time.monotonic() - began < 3
     until(lambda: not reflector.alive)
 
 

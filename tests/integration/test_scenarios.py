@@ -195,7 +195,7 @@ class TestDrain:
             began = time.monotonic()
             until(lambda: hosted.server.state is State.FINISHING, every=0.001)
             assert hosted.port not in listening_ports()
-            assert time.monotonic() - began < 2.5
+            assert time.monotonic() - began < 2.9
             assert future.result(PATIENCE).cancelled == 0
         finally:
             hosted.close()
@@ -443,7 +443,7 @@ class TestRotate:
         began = time.monotonic()
         with pytest.raises(DrainError, match="starting"):
             hosted.ask(hosted.server.rotate)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         hosted.start()
         hosted.drain().result(PATIENCE)
         assert hosted.ask(hosted.server.rotate) == 0

@@ -9,7 +9,7 @@ import pytest
 from drain._kube import api
 from tests.integration._servers.waiting import until
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import Client, Connect
+from tests.kube._cluster.client import AT_ONCE, Client, Connect
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.faults import Answer
 from tests.kube._cluster.follow import Follow
@@ -30,7 +30,7 @@ def refused(client: Client, *words: str) -> None:
     assert code == "UNAVAILABLE"
     for each in words:
         assert each in details
-    assert took < 8  # a resource that is missing takes grpc 15 s
+    assert took < AT_ONCE
 
 
 def test_an_unknown_service(reader: Namespace, backend: Backends, connect: Connect) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import drain
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import Connect
+from tests.kube._cluster.client import AT_ONCE, Connect
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.follow import Follow
 from tests.kube._cluster.namespace import Namespace, Slice
@@ -28,7 +28,7 @@ def test_a_restart_under_load(cluster: Cluster, reader: Namespace, backend: Back
         client.until_everyone({two.address}, within=10)
         took = time.monotonic() - ready
     assert load.failed == []
-    assert took < 2, f"{took:.2f} s after readyz"
+    assert took < 4, f"{took:.2f} s after readyz"
     known = next(each for each in drain.resolver.snapshot() if each.target == target)
     assert known.failure is None
 
@@ -48,9 +48,9 @@ def test_a_channel_made_during_an_outage(
     ready = time.monotonic()
     assert code == "UNAVAILABLE"
     assert "cannot reach the API server" in details
-    assert took < 2
+    assert took < AT_ONCE
     client.until_answered()
-    assert time.monotonic() - ready < 2
+    assert time.monotonic() - ready < 4
 
 
 @pytest.mark.parametrize("restarts", [3])
@@ -65,4 +65,4 @@ def test_restarts_in_a_row_do_not_slow_it_down(
         ready = cluster.restart_apiserver()
         reader.put("web", Slice(name="web-1", addresses=[f"198.19.128.{number + 2}"]))
         known.until([f"198.19.128.{number + 2}"])
-        assert time.monotonic() - ready < 2
+        assert time.monotonic() - ready < 4

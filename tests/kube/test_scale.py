@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration._servers.waiting import until
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import Client, Connect
+from tests.kube._cluster.client import AT_ONCE, Client, Connect
 from tests.kube._cluster.namespace import Namespace, Slice
 
 
@@ -28,7 +28,7 @@ def test_up_down_to_zero_and_back(reader: Namespace, backend: Backends, connect:
     reader.remove(*names[1:])
     until(client.fails)
     _, _, took = client.refusal()
-    assert took < 2
+    assert took < AT_ONCE
     reader.pod("web-9", "web", servers[0].address)
     assert client.until_answered() == servers[0].address
 
