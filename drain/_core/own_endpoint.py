@@ -27,7 +27,8 @@ class View:
 
     Attributes:
         standing: see `Standing`.
-        why: a few words for the report: "terminating in 2 slices", "not ready in 1 slice", "in no slice", or why nobody knows.
+        why: a few words for the report: "terminating in 2 slices", "not ready in 1 slice", "in no slice", or why nobody knows;
+            "ready in 1 slice when last seen; ..." while the API server cannot be asked.
         grace: seconds that the pod had left before it is killed, as its own object said when it was read; None: not known.
     """
 

@@ -59,7 +59,7 @@ class Look:
         self._pod, self._changed = pod, changed
         self._lock = threading.Lock()
         self._view = View()
-        self._said = ""  # why the view was what it was, by the last answer
+        self._words = ""  # why the view was what it was, by the last answer
         self._interrupt = Interrupt()
         self._reflector: Reflector[OwnEndpoint] | None = None
         self._began = time.monotonic()
@@ -109,7 +109,7 @@ class Look:
         view = mirror.view
         if mirror.terminating:
             self._terminating.set()
-        self._said = view.why
+        self._words = view.why
         self._tell(standing=view.standing, why=view.why)
 
     def _failed(self, message: str) -> None:
@@ -118,7 +118,7 @@ class Look:
             return  # and is not coming back while we drain: there is no need to ask again
         if known.standing is Standing.LISTED and reflector is not None and not reflector.denied:
             # Who sends here follows the same API server, and has not learned otherwise either.
-            self._tell(why=f"{self._said} when last seen; {message}")
+            self._tell(why=f"{self._words} when last seen; {message}")
         else:
             self._tell(standing=Standing.UNKNOWN, why=message)
 
