@@ -1,4 +1,7 @@
-"""Servers restart one after the other behind each proxy, configured as its example is: no call fails, and no client does anything for it."""
+"""Servers restart one after the other behind each proxy, configured as its example is: no call fails, and no client does anything for it.
+
+(But for what a proxy does to a call by itself: `Front.own_faults`.)
+"""
 
 import subprocess
 import sys
@@ -77,7 +80,7 @@ def test_no_call_fails(name: str, servers: list[Server], start: Starting) -> Non
             until(lambda server=server: load.count(server.pod) > ENOUGH, BOUND, every=0.05)
     finally:
         load.stop()
-    assert load.failed == [], f"{len(load.failed)} of {load.answered.total()}; {front.log}"
+    assert front.lost(load) == [], f"{len(load.failed)} of {load.answered.total()}; {front.log}"
     assert len(load.answered) == 2 * len(servers)
     for report in reports:
         assert ", 0 cancelled" in report, report
