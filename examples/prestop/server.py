@@ -7,7 +7,6 @@ import argparse
 import os
 import signal
 import socket
-import threading
 from concurrent import futures
 
 import grpc
@@ -28,6 +27,7 @@ class Greeter(greeter_pb2_grpc.GreeterServicer):
 
 def main() -> None:
     """Serve until SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in all threads to come: sigwait below takes it
     parser = argparse.ArgumentParser(prog="python -m examples.prestop.server")
     parser.add_argument("--address", default=os.environ.get("ADDRESS", "[::]:50051"))
     server = grpc.server(futures.ThreadPoolExecutor(32))
@@ -36,10 +36,8 @@ def main() -> None:
     healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     server.add_insecure_port(parser.parse_args().address)
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
     server.start()
-    told.wait()
+    signal.sigwait({signal.SIGTERM})
     server.stop(GRACE).wait()
 
 

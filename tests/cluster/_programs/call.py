@@ -122,7 +122,8 @@ def policy(asked: argparse.Namespace) -> drain.ClientPolicy:
 
 def call_sync(asked: argparse.Namespace, books: Books) -> None:
     end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: end.set())
+    # In all threads to come. A signal just before an Event's wait() would not be looked at until that is over.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def go_on(stub: Any) -> None:
         while not end.is_set():
@@ -137,8 +138,9 @@ def call_sync(asked: argparse.Namespace, books: Books) -> None:
     threads = [threading.Thread(target=go_on, args=(stub,)) for stub in stubs(asked, channels)]
     for each in threads:
         each.start()
-    while not end.wait(EVERY):
+    while signal.sigtimedwait({signal.SIGTERM}, EVERY) is None:
         print(books.line(), flush=True)
+    end.set()
     for each in threads:
         each.join(DEADLINE)
     for channel in channels:

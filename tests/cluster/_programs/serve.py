@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import signal
-import threading
 import time
 from concurrent import futures
 from typing import Any
@@ -45,15 +44,15 @@ def serve_sync(asked: argparse.Namespace) -> None:
         server.add_insecure_port(asked.address)
         print(server.run().text(), flush=True)
         return
+    # In all threads to come. A signal just before an Event's wait() would not be looked at until that is over.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     plain = grpc.server(pool, handlers=handlers(call), options=asked.options)
     health_pb2_grpc.add_HealthServicer_to_server(healthy := health.HealthServicer(), plain)
     for name in ("", "liveness"):
         healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     plain.add_insecure_port(asked.address)
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
     plain.start()
-    told.wait()
+    signal.sigwait({signal.SIGTERM})
     plain.stop(GRACE).wait()
 
 
