@@ -1,6 +1,6 @@
 """Settings of a server: how long its connections live (`ServerKeepalive`) and how it leaves (`DrainPolicy`). See config.py.
 
-The strings below the fields say what does not fit into docs/settings.md.
+The strings below the fields say what does not fit into docs/settings.md, hence over 300 lines.
 """
 # ruff: noqa: RUF009  # duration and setting return dataclasses.field(...), once per class, which is what is wanted
 

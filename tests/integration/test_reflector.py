@@ -486,7 +486,7 @@ def test_stop_ends_a_blocked_read(server: FakeApiServer, api: Api, where: str) -
     watching_since(server)
     began = time.monotonic()
     reflector.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 1.0
     assert not reflector.alive
     assert heard.of("failed") == []
 
@@ -505,7 +505,7 @@ def test_stop_ends_a_blocked_handshake(server: FakeApiServer, api: Api) -> None:
             assert connection.recv(1)  # its hello
             began = time.monotonic()
             reflector.stop()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 1.0
             assert not reflector.alive
 
 

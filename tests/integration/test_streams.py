@@ -1,4 +1,7 @@
-"""Long calls and a drain: handlers that learn of it (`drain.draining`), and those that are ended (`stream_grace`)."""
+"""Long calls and a drain: handlers that learn of it (`drain.draining`), and those that are ended (`stream_grace`).
+
+Over 300 lines: handlers of every kind and both flavours, and each way in which they end.
+"""
 
 import asyncio
 import contextvars

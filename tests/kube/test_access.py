@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from drain._kube import api
-from tests.integration._servers.waiting import until
+from tests.integration._servers.waiting import AT_ONCE, until
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import AT_ONCE, Client, Connect
+from tests.kube._cluster.client import Client, Connect
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.faults import Answer
 from tests.kube._cluster.follow import Follow

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from drain._kube.reflector import Reflector
-from tests.integration._servers.waiting import until
+from tests.integration._servers.waiting import AT_ONCE, until
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import AT_ONCE, Connect
+from tests.kube._cluster.client import Connect
 from tests.kube._cluster.faults import Answer, Cut, Fault, Gone, Silent
 from tests.kube._cluster.namespace import Namespace, Slice
 from tests.kube._cluster.proxy import Proxy

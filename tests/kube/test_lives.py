@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration._servers.waiting import until
+from tests.integration._servers.waiting import AT_ONCE, until
 from tests.kube._cluster.addresses import Addresses
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import AT_ONCE, Connect
+from tests.kube._cluster.client import Connect
 from tests.kube._cluster.namespace import Namespace, Slice
 from tests.kube._cluster.proxy import Proxy
 

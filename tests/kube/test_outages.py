@@ -5,8 +5,9 @@ import time
 import pytest
 
 import drain
+from tests.integration._servers.waiting import AT_ONCE
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import AT_ONCE, Connect
+from tests.kube._cluster.client import Connect
 from tests.kube._cluster.cluster import Cluster
 from tests.kube._cluster.follow import Follow
 from tests.kube._cluster.namespace import Namespace, Slice

@@ -6,9 +6,9 @@ from functools import partial
 import grpc
 import pytest
 
-from tests.integration._servers.waiting import until
+from tests.integration._servers.waiting import AT_ONCE, until
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import AT_ONCE, Client, Connect
+from tests.kube._cluster.client import Client, Connect
 from tests.kube._cluster.namespace import Namespace, Slice
 
 

@@ -5,10 +5,10 @@ import time
 import pytest
 
 import drain
-from tests.integration._servers.waiting import until
+from tests.integration._servers.waiting import AT_ONCE, until
 from tests.kube._cluster.addresses import Addresses
 from tests.kube._cluster.backends import Backends
-from tests.kube._cluster.client import AT_ONCE, Connect
+from tests.kube._cluster.client import Connect
 from tests.kube._cluster.follow import Follow
 from tests.kube._cluster.namespace import Namespace, Slice
 

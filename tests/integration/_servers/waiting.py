@@ -10,6 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 BOUND = 20.0  # seconds: far more than anything here takes; only a failing test waits so long
+AT_ONCE = 8.0  # seconds: the same; a resource that is missing takes grpc 15
 
 
 def until(condition: Callable[[], T], within: float = BOUND, *, every: float = 0.005) -> T:

@@ -17,7 +17,6 @@ from tests.integration._servers.waiting import BOUND, until
 from tests.kube._cluster.backends import WHO
 
 PATIENCE = 10.0
-AT_ONCE = 8.0  # seconds: far more than it takes; a resource that is missing takes grpc 15
 
 
 class Loop:
