@@ -6,6 +6,7 @@ Over 300 lines: a case for each setting, all with the same servers and channels.
 import asyncio
 import json
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -487,6 +488,24 @@ def test_a_returning_server_is_used_again_within_its_back_off(servers: Any, chan
         assert time.monotonic() - started < 0.9
     finally:
         back.stop()
+
+
+def test_grpc_gives_a_connection_up_after_min_reconnect_backoff() -> None:
+    """Nobody documents that; `ClientPolicy.min_reconnect_backoff` and docs/guides/troubleshooting.md count on it. By itself: after 20 s."""
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # its queue is full now: the next one is not answered
+            each = waiting.enter_context(socket.socket())
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        target, options = f"127.0.0.1:{full.getsockname()[1]}", [("grpc.min_reconnect_backoff_ms", 1000)]
+        opened = waiting.enter_context(grpc.insecure_channel(target, options))
+        started = time.monotonic()
+        with pytest.raises(grpc.RpcError, match="timed out") as caught:
+            opened.unary_unary("/test.One/Who")(b"", timeout=BOUND)
+    assert caught.value.code() is UNAVAILABLE
+    assert 0.9 < time.monotonic() - started < AT_ONCE
 
 
 # -- what a channel is told ------------------------------------------------------------------------------------------
