@@ -502,7 +502,7 @@ def test_grpc_gives_a_connection_up_after_min_reconnect_backoff() -> None:
         target, options = f"127.0.0.1:{full.getsockname()[1]}", [("grpc.min_reconnect_backoff_ms", 1000)]
         opened = waiting.enter_context(grpc.insecure_channel(target, options))
         started = time.monotonic()
-        with pytest.raises(grpc.RpcError, match="timed out") as caught:
+        with pytest.raises(grpc.RpcError) as caught:  # in words of two timers with one deadline, whichever is first
             opened.unary_unary("/test.One/Who")(b"", timeout=BOUND)
     assert caught.value.code() is UNAVAILABLE
     assert 0.9 < time.monotonic() - started < AT_ONCE
