@@ -406,6 +406,7 @@ class Driver:
                 at_most=policy.announce_timeout,
                 interval=policy.rotation_interval,
                 window=policy.return_window,
+                settle=policy.settle,
             )
         elif state is State.ANNOUNCING:
             self._announcing = FixedAnnouncing(

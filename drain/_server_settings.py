@@ -216,10 +216,9 @@ class DrainPolicy(Settings):
     )
     """Needs list and watch on endpointslices in the pod's namespace; without them announcing goes by observation alone."""
 
-    settle: Seconds = duration(
-        2.0, "Classic: announcing lasts this long after every service has taken this pod out, if that can be seen."
-    )
-    """kube-proxy writes its rules at most once a second while endpoints change. Not used with lossless GOAWAY."""
+    settle: Seconds = duration(2.0, "Announcing lasts this long after every service was seen to take this pod out.")
+    """kube-proxy writes its rules at most once a second while endpoints change. Lossless: only for a pod that was listed when
+    announcing began; mostly it is out by then, and `announce_min` is enough."""
 
     # Closing and finishing: no new calls, those in flight go on.
     quiet_period: Seconds = duration(0.5, "Classic: the server stops when no new call has come for this long.")

@@ -7,7 +7,8 @@ Each phase answers `step(now, ...)` with what to do next: `Wait` until a time (a
 call and asks a question: who still comes here? Whoever's balancer has not yet learned that we are leaving comes back and is
 served; when nobody comes back, everybody knows, and closing is safe. It needs no permission and no knowledge of what is in
 front. Who waits for a call to end cannot come back before that, so unary calls are waited for. But who calls more seldom than
-the window is long is not seen: so where Kubernetes may be asked, it is, too.
+the window is long is not seen: so where Kubernetes may be asked, it is, too. Who follows it (kube-proxy) does so a moment later,
+which is what `settle` is for.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ DEAF = 0.1
 # How long a peer that has no call in flight may take to answer the PING of a graceful GOAWAY, before it is cut and counted.
 LINGER = 1.0
 AT_LEAST_ROTATIONS = 2
+# A first answer about the own endpoint that comes within this was given as announcing began.
+PROMPT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,18 @@ class Announcing:
 
     Args:
         now: when announcing began. at_least, at_most: bounds of the whole phase. interval: between rotations. window: how long
-            after a rotation nobody may come back.
+            after a rotation nobody may come back. settle: after the endpoint was seen to leave. Usually it has left before the
+            first look, since Kubernetes takes a pod out when it tells it to go; then `at_least` is enough.
     """
 
-    def __init__(self, now: float, *, at_least: float, at_most: float, interval: float, window: float) -> None:
+    def __init__(
+        self, now: float, *, at_least: float, at_most: float, interval: float, window: float, settle: float = 0.0
+    ) -> None:
         self._earliest = now + at_least
         self._latest = now + at_most
+        self._listed: bool | None = None
+        self._settle, self._settled = settle, now
+        self._prompt = now + PROMPT
         self._endpoint_waited_for = False
         self._interval = interval
         self._window = window
@@ -96,6 +105,7 @@ class Announcing:
             ended: calls ended so far. busy: unary calls in flight.
             listed: whether some service still lists this pod's endpoint; None: that cannot be seen, and counts for nothing.
         """
+        self._see(now, listed)
         if self._rotated_at is None:
             return Rotate() if now < self._latest else Over("announce_timeout")
         if now < self._rotated_at + self._deaf and now < self._latest:
@@ -109,13 +119,20 @@ class Announcing:
             return Wait(min(heard_until, self._latest))
         silent = self._came == 0 and ended == self._ended_before and busy == 0
         quiet = silent and self.rotations >= AT_LEAST_ROTATIONS
-        if quiet and (now < self._earliest or not listed):
-            seen_leaving = listed is False and self._endpoint_waited_for
-            why = "endpoint left" if seen_leaving else "nobody came back"
-            return Over(why) if now >= self._earliest else Wait(min(self._earliest, self._latest))
-        self._endpoint_waited_for = quiet
-        again = self._rotated_at + self._interval
-        return Rotate() if now >= again else Wait(min(again, self._latest))
+        not_before = max(self._earliest, self._settled)
+        if quiet and not listed and now >= not_before:
+            return Over("endpoint left" if listed is False and self._endpoint_waited_for else "nobody came back")
+        self._endpoint_waited_for = quiet and (listed is True or now < self._settled)
+        due = not_before if quiet and now < not_before else self._rotated_at + self._interval
+        return Rotate() if now >= due else Wait(min(due, self._latest))
+
+    def _see(self, now: float, listed: bool | None) -> None:
+        if listed is None:
+            return
+        late = self._listed is None and now > self._prompt  # who answers so late may have learned just now
+        if not listed and (self._listed or late):
+            self._settled = now + self._settle
+        self._listed = listed
 
     def _count(self, now: float, begun: int, reached: int, ended: int) -> None:
         if self._before is None:

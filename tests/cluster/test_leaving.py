@@ -146,8 +146,8 @@ def test_prestop_hook_killed_half_way(scene: Scene, cluster: Cluster) -> None:
 def test_api_server_restart_during_a_rollout(scene: Scene, cluster: Cluster) -> None:
     """kill -9 of the API server while pods are being replaced.
 
-    kube-proxy is started anew, too: its back-off leaves it up to 30 s behind, and then it sends unaware clients to pods that have
-    long gone. That is the next test.
+    Who follows it is started anew, too: back-offs leave the EndpointSlices, and kube-proxy, up to a minute behind, and then
+    unaware clients are sent to pods that have long gone. Those are the next two tests.
     """
     before = {each: scene.there(each) for each in FLAVOURS}
     with scene.watched() as seen:
@@ -156,28 +156,37 @@ def test_api_server_restart_during_a_rollout(scene: Scene, cluster: Cluster) -> 
         cluster.kill_apiserver()
         time.sleep(2)  # an outage, not a hiccup
         cluster.start_apiserver()
-        cluster.restart_proxy()
+        cluster.restart("kube-proxy", "kube-controller-manager")
         for each in FLAVOURS:
             scene.rolled_out(each, AFTER_AN_OUTAGE)
     seen.assert_no_lost_call()
     assert {each.exit_code for each in seen.endings} <= {0}
 
 
+# Who is behind; for how long; what makes up for it, where the defaults do not.
 @pytest.mark.own_node
-def test_kube_proxy_is_behind(scene: Scene, cluster: Cluster) -> None:
-    """By seconds, as after an outage of the API server: where `announce_min` is longer no call is lost of unaware clients either."""
+@pytest.mark.parametrize(
+    ("who", "seconds", "remedy"),
+    [
+        ("kube-proxy", 3, "DRAIN_ANNOUNCE_MIN=7s"),  # its rules; the pod cannot know
+        ("kube-controller-manager", 10, "DRAIN_ANNOUNCE_TIMEOUT=24s"),  # the EndpointSlices: the pod sees itself listed
+    ],
+)
+def test_the_cluster_is_behind(scene: Scene, cluster: Cluster, who: str, seconds: float, remedy: str) -> None:
+    """As after an outage of the API server, and unaware clients are still sent to pods that leave. They are served."""
     deployments = [f"deployment/{each}" for each in FLAVOURS]
-    scene.kubectl("set", "env", *deployments, "DRAIN_ANNOUNCE_MIN=7s")
+    name, _, _ = remedy.partition("=")
+    scene.kubectl("set", "env", *deployments, remedy)
     try:
         for each in FLAVOURS:
             scene.rolled_out(each)
         chosen = {scene.pods(each)[0] for each in FLAVOURS}
         addresses = {f"{scene.kubectl.get('pod', each)['status']['podIP']}:{manifests.PORT}" for each in chosen}
         with scene.watched() as seen:
-            with cluster.proxy_behind():
+            with cluster.behind(who):
                 scene.kubectl("delete", "pod", *chosen, "--wait=false")
-                time.sleep(3)  # with the default of 1 s they would have gone
-                assert addresses <= traces.sent_to(), "kube-proxy was not behind: this shows nothing of it"
+                time.sleep(seconds)  # with the defaults they would have gone
+                assert addresses <= traces.sent_to(), f"{who} was not behind: this shows nothing of it"
                 for each in FLAVOURS:  # a third of them each to a pod that leaves; one that is gone would not answer
                     scene.kubectl("exec", f"deployment/plain-{each}", "--", "python", "-c", CONNECT, each)
             gone(scene.kubectl, chosen, BOUND)
@@ -186,7 +195,7 @@ def test_kube_proxy_is_behind(scene: Scene, cluster: Cluster) -> None:
         seen.assert_no_lost_call()
         seen.assert_good_endings(2)
     finally:
-        scene.kubectl("set", "env", *deployments, "DRAIN_ANNOUNCE_MIN-")
+        scene.kubectl("set", "env", *deployments, f"{name}-")
         for each in FLAVOURS:
             scene.rolled_out(each)
 

@@ -238,6 +238,63 @@ class TestOwnEndpoint:
         assert end.step == Over("nobody came back"), "nobody has seen it leave"
         assert end.at - T < 3
 
+    @pytest.mark.parametrize("left", [0.3, 0.9, 3.2])
+    def test_who_follows_kubernetes_does_so_later(self, left: float) -> None:
+        """kube-proxy's rules are up to a second older than the slices."""
+        seen = self.quiet(lambda after: after < left, settle=2.0)
+        known = next(look.at for look in seen if look.at - T >= left)
+        assert seen[-1].step == Over("endpoint left")
+        assert known + 2.0 <= seen[-1].at <= known + 2.0 + DEFAULTS["interval"] + DEFAULTS["window"]
+
+    def test_one_that_had_left_before_the_first_look(self) -> None:
+        """Its slice was changed when the pod was told to go, or before: announce_min is enough."""
+        end = self.quiet(lambda after: False if after > 0.05 else None, settle=2.0)[-1]
+        assert (end.step, end.at - T) == (Over("nobody came back"), pytest.approx(1.0))
+
+    def test_a_first_answer_that_comes_late(self) -> None:
+        """Nobody came back all the time, but calls were in flight; and then it has left, perhaps just now."""
+        announcing = Announcing(T, **DEFAULTS, settle=2.0)
+        announcing.step(T, 0, busy=1)
+        announcing.rotated(T)
+        announcing.step(T + 3.0, 0, busy=1)
+        announcing.rotated(T + 3.0)
+        assert isinstance(announcing.step(T + 3.1, 0, listed=False), Wait)
+        assert announcing.step(T + 3.9, 0, listed=False) == Wait(pytest.approx(T + 5.1))
+        assert announcing.step(T + 5.1, 0, listed=False) == Over("endpoint left")
+
+    def test_who_comes_while_it_settles(self) -> None:
+        """Is waited for."""
+        announcing = Announcing(T, **DEFAULTS, settle=2.0)
+        for at in (T, T + 0.5):
+            announcing.step(at, 7, listed=True)
+            announcing.rotated(at)
+        announcing.step(T + 0.6, 7, listed=False)
+        assert announcing.step(T + 1.0, 7, listed=False) == Wait(pytest.approx(T + 2.6))
+        assert announcing.step(T + 2.6, 8, listed=False) == Rotate()
+
+    def test_announce_timeout_is_no_later_for_that(self) -> None:
+        end = self.quiet(lambda after: after < 7.2, settle=2.0)[-1]
+        assert (end.step, end.at - T) == (Over("announce_timeout"), pytest.approx(8.0))
+
+    @given(flips=st.lists(st.floats(0, 8), max_size=6), settle=st.floats(0, 3), at_least=st.floats(0, 2))
+    def test_never_sooner_than_settle_after_it_was_seen_to_leave(
+        self, flips: list[float], settle: float, at_least: float
+    ) -> None:
+        """However often it comes and goes."""
+        shown: list[tuple[float, bool]] = []
+
+        def listed(after: float) -> bool:
+            answer = sum(flip <= after for flip in flips) % 2 == 0
+            shown.append((T + after, answer))
+            return answer
+
+        over = self.quiet(listed, settle=settle, at_least=at_least)[-1]
+        if over.step != Over("announce_timeout"):
+            assert shown[-1][1] is False
+            last = max((at for at, answer in shown if answer), default=T - 1)
+            left = next(at for at, _ in shown if at > last)
+            assert over.at >= left + (settle if last >= T else 0) - 1e-6
+
     def test_less_time_than_was_thought(self) -> None:
         announcing = Announcing(T, **DEFAULTS)
         announcing.rotated(T)

@@ -123,19 +123,19 @@ class Cluster:
         """kill -9. Its watches end in the middle, and its port refuses."""
         self._running.pop("kube-apiserver").stop(signal.SIGKILL)
 
-    def restart_proxy(self) -> None:
-        """kube-proxy asks the API server at once, and not only when its back-off is over."""
-        self._running.pop("kube-proxy").stop()
-        self._start_proxy()
+    def restart(self, *names: str) -> None:
+        """What follows the API server asks it at once then, and not only when its back-off is over."""
+        for name in names:
+            self._running[name].restart()
 
     @contextlib.contextmanager
-    def proxy_behind(self) -> Iterator[None]:
-        """kube-proxy learns nothing meanwhile: its rules are what they were."""
-        self._running["kube-proxy"].send(signal.SIGSTOP)
+    def behind(self, name: str) -> Iterator[None]:
+        """It learns nothing, and does nothing, meanwhile."""
+        self._running[name].send(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._running["kube-proxy"].send(signal.SIGCONT)
+            self._running[name].send(signal.SIGCONT)
 
     def stop(self) -> None:
         """Pods, then kubelets, then the rest, then every trace. Raises AssertionError if something is left."""
@@ -226,15 +226,12 @@ class Cluster:
             "--bind-address=127.0.0.1",
             f"--secure-port={_free_port()}",
         )
-        self._proxy_settings = places.STATE / "kube-proxy.yaml"
-        self._proxy_settings.write_text(settings.proxy(self._known_as("proxy", self.pki.user("system:kube-proxy"))))
-        self._start_proxy()
+        proxy = places.STATE / "kube-proxy.yaml"
+        proxy.write_text(settings.proxy(self._known_as("proxy", self.pki.user("system:kube-proxy"))))
+        self._run("kube-proxy", f"--config={proxy}")
         written = places.STATE / "Corefile"
         written.write_text(settings.corefile(self.kubeconfig))
         self._run("coredns", "-conf", str(written))
-
-    def _start_proxy(self) -> None:
-        self._run("kube-proxy", f"--config={self._proxy_settings}")
 
     def _run(self, name: str, *arguments: str) -> None:
         self._running[name] = Process(name, [self._programs[name], *arguments], places.STATE)

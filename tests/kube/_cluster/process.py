@@ -17,9 +17,13 @@ class Process:
         self.log = logs / f"{name}.log"
         bound = shutil.which("setpriv")
         leash = [bound, "--pdeathsig", "KILL"] if bound else []
+        self._command = [*leash, *(str(each) for each in command)]
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*leash, *(str(each) for each in command)],
+            return subprocess.Popen(
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -43,6 +47,11 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(PATIENCE)
+
+    def restart(self) -> None:
+        """In order, with the same command."""
+        self.stop()
+        self._process = self._start()
 
     def tail(self, lines: int = 15) -> str:
         """The end of its log."""
