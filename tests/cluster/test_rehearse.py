@@ -98,10 +98,14 @@ def test_one_that_loses_nothing(
     assert words == ["restarted", "scaled from 3 to 5", "scaled back to 3", "pod 1 of 1 deleted"]
     pods = {each["short"]: each for each in told["servers"]}
     assert len(pods) == 3 + 3 + 2 + 1
-    assert set(told["calls_by_server"]) <= set(pods)
-    assert len(told["calls_by_server"]) >= 6  # clients do not come to those that were added
-    assert any("got no call" in each for each in told["evidence"])
     left = [each for each in pods.values() if each["left"] is not None]
+    called, gone = set(told["calls_by_server"]), {each["short"] for each in left}
+    # Which ones kube-proxy picks is a matter of chance: some that left, and some that stayed.
+    assert called <= set(pods)
+    assert called & gone
+    assert called - gone
+    assert sum(told["calls_by_server"].values()) == told["calls"]
+    assert any("got no call" in each for each in told["evidence"])  # clients do not come to those that were added
     assert len(left) == 3 + 2 + 1
     assert {code for each in left for code in each["exit_codes"].values()} == {0}
     phases = {each["phase"] for each in told["spans"]}
