@@ -24,7 +24,7 @@ import socket, sys
 for _ in range(30):
     socket.create_connection((sys.argv[1], {manifests.PORT}), timeout=2).close()
 """
-AFTER_AN_OUTAGE = 240.0  # seconds: controllers, too, have a back-off of up to 30 s, one after the other
+AFTER_AN_OUTAGE = 240.0  # seconds: kubelet and the scheduler, too, have a back-off of up to 30 s, one after the other
 
 
 def test_rolling_update(scene: Scene) -> None:
