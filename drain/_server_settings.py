@@ -217,8 +217,8 @@ class DrainPolicy(Settings):
     """Needs list and watch on endpointslices in the pod's namespace; without them announcing goes by observation alone."""
 
     settle: Seconds = duration(2.0, "Announcing lasts this long after every service was seen to take this pod out.")
-    """kube-proxy writes its rules at most once a second while endpoints change. Lossless: only for a pod that was listed when
-    announcing began; mostly it is out by then, and `announce_min` is enough."""
+    """kube-proxy writes its rules at most once a second while endpoints change. Lossless: only for a pod that was seen listed
+    while it announced, or of which nobody knew for a second; mostly it is out by then, and `announce_min` is enough."""
 
     # Closing and finishing: no new calls, those in flight go on.
     quiet_period: Seconds = duration(0.5, "Classic: the server stops when no new call has come for this long.")

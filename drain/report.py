@@ -27,7 +27,7 @@ class DrainReport:
         goaway: "lossless" or "classic".
         phases: seconds spent in "announcing", "closing" and "finishing".
         announcing_ended: what ended the wait: "nobody came back", "endpoint left" (it was waited for when nobody came back any
-            more; in the classic way `settle` after it), "announce_timeout", "announce_delay", "skipped", "forced".
+            more, and `settle` after it), "announce_timeout", "announce_delay", "skipped", "forced".
         endpoint: what the cluster said of this pod's own endpoint when announcing ended, or why nobody knows; empty: not in
             a pod.
         budget: seconds that the drain was given in all; None: no `terminationGracePeriodSeconds` was known.

@@ -174,8 +174,7 @@ class Cluster:
         """After an outage they wait out a back-off of up to 30 s, which no scenario is about: new ones begin at once."""
         if self._controllers_lost_it:
             self._controllers_lost_it = False
-            self._running.pop("kube-controller-manager").stop(signal.SIGKILL)
-            self._start_controllers()
+            self._running["kube-controller-manager"].restart(signal.SIGKILL)
 
     def _run(self, name: str, program: Path, *arguments: str) -> None:
         self._running[name] = Process(name, [program, *arguments], self._folder)

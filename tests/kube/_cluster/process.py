@@ -48,9 +48,9 @@ class Process:
             self._process.kill()
             self._process.wait(PATIENCE)
 
-    def restart(self) -> None:
-        """In order, with the same command."""
-        self.stop()
+    def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it as `stop` does, and start it anew with the same command."""
+        self.stop(number)
         self._process = self._start()
 
     def tail(self, lines: int = 15) -> str:
